@@ -1,0 +1,26 @@
+"""What every test may use: the embedded AWS, one for the whole run, and a clean one for each test that asks."""
+
+import os
+
+import pytest
+
+from infra.local import aws
+
+
+@pytest.fixture(scope="session")
+def embedded_aws():
+    """Yield a running embedded AWS with empty tables and queues; this process's AWS settings point at it."""
+    before = dict(os.environ)
+    server = aws.EmbeddedAws(stage="local").start()
+    aws.use(server.endpoint, "local")
+    yield server
+    server.stop()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def clean_tables(embedded_aws):
+    """Yield the embedded AWS with nothing in any table or queue."""
+    embedded_aws.reset()
+    return embedded_aws
