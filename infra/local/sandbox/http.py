@@ -150,10 +150,11 @@ class Front:
     """Stands before a sandbox: logs each request, carries out ordered faults, and answers the controls all share.
 
     `answer(Request) -> Answer` is the sandbox itself. Bodies of paths that match `secret_paths` are never logged.
+    `seen(request, answer)`, if given, is told of every answer, ordered ones too.
     """
 
-    def __init__(self, answer, *, clock, sleep=time.sleep, secret_paths=r"/oauth2/", keep=5000):
-        self._answer, self.clock, self._sleep = answer, clock, sleep
+    def __init__(self, answer, *, clock, sleep=time.sleep, secret_paths=r"/oauth2/", seen=None, keep=5000):
+        self._answer, self.clock, self._sleep, self._seen = answer, clock, sleep, seen
         self._secret_paths = re.compile(secret_paths)
         self.faults, self.log = Faults(), deque(maxlen=keep)
 
@@ -174,6 +175,8 @@ class Front:
         self.log.append(entry)
         answer = self._with_fault(request, order)
         entry["status"] = answer.status
+        if self._seen:
+            self._seen(request, answer)
         return answer
 
     def _with_fault(self, request, order):
