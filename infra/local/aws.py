@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import runpy
+import shutil
 import signal
 import socket
 import string
@@ -99,12 +100,17 @@ class EmbeddedAws:
         self._log = None
         self._clients = {}
 
-    def start(self, *, timeout=20.0):
-        """Return once MiniStack answers and the tables and queues exist; raises CannotStart with the reason."""
+    def start(self, *, fresh=False, timeout=20.0):
+        """Return once MiniStack answers and the tables and queues exist; raises CannotStart with the reason.
+
+        With `fresh` what an earlier run kept is forgotten.
+        """
         lock = self._locked_folder(timeout)
         try:
             if port_is_taken(self.port):
                 raise CannotStart(f"Port {self.port} (embedded AWS) is already in use on {HOST}.")
+            if fresh:
+                shutil.rmtree(self._folder / "state", ignore_errors=True)
             self._spawn(lock)
         finally:
             os.close(lock)

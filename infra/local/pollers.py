@@ -101,9 +101,19 @@ class Poller:
         }
 
 
-def start_pollers(app, sqs, *, retry_after=None):
-    """Answer running Pollers, one for each queue function that the app declares."""
-    return [Poller(function, sqs, retry_after=retry_after).start() for function in queue_functions(app)]
+def start_pollers(app, sqs, *, speed=1.0):
+    """Answer running Pollers, one for each queue function that the app declares.
+
+    A failed message comes again after its queue's visibility timeout divided by `speed`.
+    """
+    return [Poller(function, sqs, retry_after=_visibility(function, sqs) / speed).start()
+            for function in queue_functions(app)]
+
+
+def _visibility(function, sqs):
+    url = sqs.get_queue_url(QueueName=function.queue)["QueueUrl"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
+    return int(found["Attributes"]["VisibilityTimeout"])
 
 
 def _entries(messages, **also):

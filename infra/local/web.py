@@ -7,6 +7,7 @@ deployed GatewayResponse gives, requests in parallel threads do not see each oth
 
 import contextlib
 import http
+import json
 import logging
 import re
 import socket
@@ -20,21 +21,12 @@ from chalice.config import Config
 from chalice.local import (
     ChaliceRequestHandler, HTTPServer, LambdaContext, LocalChalice, LocalDevServer, LocalGateway)
 
-from infra.problem import CONTENT_TYPE, NOTHING_HERE, problem
+from chalicelib.problem import Problem, bad_request, not_found, too_large
 
-MAX_BODY = 256 * 1024
+MAX_BODY = 256 * 1024  # bytes, as the product itself refuses; API Gateway takes 10 MB
 TIME_LIMIT = 25.0
 PLAIN_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 log = logging.getLogger("rolekeep.local.web")
-
-
-class Refused(Exception):
-    """A request that never reaches the product: an HTTP status, and a sentence for the caller."""
-
-    def __init__(self, status, detail):
-        super().__init__(detail)
-        self.status = http.HTTPStatus(status)
-        self.detail = detail
 
 
 class Gateway(LocalGateway):
@@ -79,15 +71,15 @@ class Handler(ChaliceRequestHandler):
                 response = self.local_gateway.handle_request(
                     method=self.command, path=self.path, headers=headers, body=body)
                 self._send_response_of_the_product(response)
-            except Refused as refusal:
-                self._send_problem(refusal.status, refusal.detail)
+            except Problem as refusal:
+                self._send_problem(refusal)
                 if self.close_connection:
                     self._swallow_the_rest()
             except TimeoutError:
                 raise
             except Exception:
                 log.exception("%s %s failed outside the product", self.command, self._path_only())
-                self._send_problem(http.HTTPStatus.INTERNAL_SERVER_ERROR, "The local server failed; its log says why.")
+                self._send_problem(Problem(500, "local-server", "The local server failed", "Its log says why."))
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_PATCH = do_OPTIONS = _generic_handle
 
@@ -98,19 +90,20 @@ class Handler(ChaliceRequestHandler):
         length = self._body_length()
         body = self.rfile.read(length) if length else None
         if length and len(body) < length:
-            raise Refused(400, "The connection ended before the announced body did.")
+            raise bad_request("The connection ended before the announced body did.")
         self.close_connection = not keep_open
         return {name.lower(): value for name, value in self.headers.items()}, body
 
     def _body_length(self):
         if self.headers.get("Transfer-Encoding"):
-            raise Refused(411, "Send the body with a Content-Length; chunked bodies are not accepted.")
+            raise Problem(411, "length-required", "The length is missing",
+                          "Send the body with a Content-Length; chunked bodies are not accepted.")
         lengths = set(self.headers.get_all("Content-Length", ["0"]))
         length = lengths.pop()
         if lengths or not PLAIN_NUMBER.fullmatch(length):
-            raise Refused(400, "The Content-Length is not a number.")
+            raise bad_request("The Content-Length is not a number.")
         if int(length) > MAX_BODY:
-            raise Refused(413, f"The body is larger than {MAX_BODY // 1024} KiB.")
+            raise too_large()
         return int(length)
 
     def _check_route(self):
@@ -118,20 +111,20 @@ class Handler(ChaliceRequestHandler):
         try:
             route = self.local_gateway.event_converter._route_matcher.match_route(self.path).route
         except ValueError:
-            raise Refused(404, NOTHING_HERE) from None
+            raise not_found() from None
         views = self._app.routes[route]
         preflight = self.command == "OPTIONS" and any(view.cors for view in views.values())
         if self.command not in views and not preflight:
-            raise Refused(404, NOTHING_HERE)
+            raise not_found()
 
     def _send_response_of_the_product(self, response):
         headers = {**response["headers"], **response["multiValueHeaders"]}
         body = self._handle_binary(response)["body"] or b""
         self._send(response["statusCode"], headers, body.encode() if isinstance(body, str) else body)
 
-    def _send_problem(self, status, detail):
-        body = problem(status=status.value, title=status.phrase, detail=detail)
-        self._send(status.value, {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}, body.encode())
+    def _send_problem(self, problem):
+        headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
+        self._send(problem.status, headers, json.dumps(problem.body()).encode())
 
     def _send(self, status, headers, body):
         headers = {"Content-Type": "application/json", **headers} if body else dict(headers)
@@ -158,9 +151,9 @@ class Handler(ChaliceRequestHandler):
         """Refuse before the body comes where that is possible, and let the caller go on otherwise."""
         try:
             self._body_length()
-        except Refused as refusal:
+        except Problem as refusal:
             self.close_connection = True
-            self._send_problem(refusal.status, refusal.detail)
+            self._send_problem(refusal)
             return False
         super().handle_expect_100()
         self.wfile.flush()  # buffered: the caller would wait for this line for ever
@@ -172,9 +165,9 @@ class Handler(ChaliceRequestHandler):
         self.request_version = self.protocol_version  # else http.server answers as in 1991, without a status line
         status = http.HTTPStatus(code)
         if status is http.HTTPStatus.NOT_IMPLEMENTED:
-            self._send_problem(http.HTTPStatus.NOT_FOUND, NOTHING_HERE)
+            self._send_problem(not_found())
         else:
-            self._send_problem(status, f"{message or status.description}.")
+            self._send_problem(Problem(status.value, "not-http", status.phrase, f"{message or status.description}."))
 
     def _path_only(self):
         return urllib.parse.urlsplit(getattr(self, "path", "-")).path
