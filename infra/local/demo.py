@@ -1,0 +1,98 @@
+"""Demo data: one server that sells two offers, and members in different states, made by the roads that real ones take."""
+from concurrent.futures import ThreadPoolExecutor
+
+import requests
+
+from infra.local.walker import DECLINED_LATER, Walker, wait_for
+
+GUILD = "910000000000000001"
+SUPPORTER, VIP, BACKSTAGE, MODERATOR = (f"92000000000000000{n}" for n in range(1, 5))
+OLGA, MIKA, ADA, BEN, CLEO, DORA = (f"93000000000000000{n}" for n in range(1, 7))
+PEOPLE = {OLGA: "Olga", MIKA: "Mika", ADA: "Ada", BEN: "Ben", CLEO: "Cleo", DORA: "Dora"}
+ROLES = {SUPPORTER: "Supporter", VIP: "VIP", BACKSTAGE: "Backstage", MODERATOR: "Moderator"}
+OFFERS = {  # prices in cents a month
+    "supporter": {"name": "Supporter", "description": "Keeps the lights on. You get the Supporter role.",
+                  "roles": [SUPPORTER], "amount": 500},
+    "backstage": {"name": "Backstage pass", "description": "Behind the scenes, and the VIP lounge: two roles.",
+                  "roles": [VIP, BACKSTAGE], "amount": 1200},
+}
+
+
+def seed(instance):
+    """The server, its offers and its members are there: Ada active, Ben cancelled at period end, Cleo past due, Dora new.
+
+    `instance` has `url`, `stripe_url` and `discord_url`, and the product's settings are in this process's environment.
+    """
+    urls = instance.url, instance.stripe_url, instance.discord_url
+    walkers = {person: Walker(*urls) for person in (ADA, BEN, CLEO)}
+    furnish_discord(walkers[ADA].sandbox)
+    register_server(instance.stripe_url)
+    with ThreadPoolExecutor(3) as pool:  # three people at once: the start stays short
+        for done in [pool.submit(road, walkers[person]) for person, road in
+                     ((ADA, _becomes_active), (BEN, _cancels), (CLEO, _misses_a_payment))]:
+            done.result()
+
+
+def furnish_discord(sandbox):
+    """The guild stands in the Discord sandbox with its roles and people; Mika moderates, which is nobody's business but Olga's."""
+    for user_id, name in PEOPLE.items():
+        sandbox.discord("PUT", f"/users/{user_id}", {"username": name.lower(), "global_name": name})
+    sandbox.discord("PUT", f"/guilds/{GUILD}", {"name": "Pixel Guild", "owner_id": OLGA, "roles": [
+        {"id": role_id, "name": name} for role_id, name in ROLES.items()]})
+    for user_id in PEOPLE:
+        sandbox.join(GUILD, user_id)
+    sandbox.discord("PUT", f"/guilds/{GUILD}/members/{MIKA}/roles/{MODERATOR}")
+
+
+def register_server(stripe_url):
+    """The product knows the server and its offers, each with a price made at Stripe.
+
+    Written to the store, as an operator does it: owners have no page for it yet.
+    """
+    from chalicelib import settings
+    from chalicelib.store import servers
+
+    key = settings.get().stripe_api_key
+    offers = {}
+    for order, (offer_id, offer) in enumerate(OFFERS.items()):
+        price = make_price(stripe_url, key, name=offer["name"], amount=offer["amount"])
+        offers[offer_id] = {"name": offer["name"], "description": offer["description"], "roles": offer["roles"], "order": order,
+                            "prices": [{"account": "operator", "id": price, "amount": offer["amount"], "currency": "eur", "interval": "month"}]}
+    servers.write(GUILD, {
+        "name": "Pixel Guild", "offers": offers, "role_names": ROLES, "accounts": ["operator"],
+        "terms_url": "https://pixel-guild.example/terms", "privacy_url": "https://pixel-guild.example/privacy"})
+
+
+def make_price(stripe_url, key, *, name, amount):
+    """The id of a new monthly price in euros, with a product of its own."""
+    def post(path, fields):
+        answer = requests.post(stripe_url + path, data=fields, headers={"Authorization": f"Bearer {key}"}, timeout=10)
+        answer.raise_for_status()
+        return answer.json()["id"]
+
+    product = post("/v1/products", {"name": name})
+    return post("/v1/prices", {"product": product, "unit_amount": amount, "currency": "eur", "recurring[interval]": "month"})
+
+
+def _joins_with(walker, person, offer_id):
+    """The person signed in, bought the offer and holds its roles; answers the subscription's id."""
+    walker.sign_in(person)
+    walker.buy(GUILD, offer_id)
+    wanted = set(OFFERS[offer_id]["roles"])
+    wait_for(lambda: wanted <= walker.sandbox.roles(GUILD, person), 15, f"{PEOPLE[person]} holds the roles of {offer_id}")
+    return wait_for(lambda: walker.subscriptions(GUILD), 10, f"the profile shows what {PEOPLE[person]} bought")[0]["id"]
+
+
+def _becomes_active(walker):
+    _joins_with(walker, ADA, "supporter")
+
+
+def _cancels(walker):
+    walker.cancel(_joins_with(walker, BEN, "supporter"), reason="unused")
+
+
+def _misses_a_payment(walker):
+    subscription = _joins_with(walker, CLEO, "backstage")
+    walker.sandbox.set_card(walker.sandbox.customer_of(subscription), DECLINED_LATER)
+    walker.sandbox.renew(subscription, "decline")
+    wait_for(lambda: walker.subscription(subscription)["state"] == "grace", 15, "Cleo's profile shows the failed payment")

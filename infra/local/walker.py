@@ -1,0 +1,314 @@
+"""A black-box client: does what a member's browser does, and what people do in the sandboxes, over HTTP alone."""
+import time
+from html.parser import HTMLParser
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+GOOD_CARD, DECLINED_LATER = "4242424242424242", "4000000000000341"  # Stripe's test numbers; the second can be saved, charges fail
+
+
+class WalkFailed(Exception):
+    """Something on the way was not as it must be; the text says what was asked, and what came."""
+
+
+class Refused(WalkFailed):
+    """The product answered a call with an error: its `status` and its problem document."""
+
+    def __init__(self, method, path, status, problem):
+        super().__init__(f"{method} {path} answered {status}: {problem.get('title')}: {problem.get('detail')}")
+        self.status, self.problem = status, problem
+
+
+class Page(HTMLParser):
+    """An HTML page as a person sees it: `text`, `links` [(text, url)] and `forms` with their fields and buttons."""
+
+    def __init__(self, response):
+        super().__init__()
+        self.url, self.status, self.links, self.forms, self._words = response.url, response.status_code, [], [], []
+        self._form = self._open = self._hidden = None
+        self.feed(response.text)
+        self.text = " ".join(" ".join(self._words).split())
+
+    def form(self, button=None):
+        """The form with a button of that text or value (without `button`: the first form)."""
+        for form in self.forms:
+            if button is None or any(button.lower() in (value or "").lower() or button.lower() in text.lower()
+                                     for _, value, text in form["buttons"]):
+                return form
+        raise WalkFailed(f"{self.url} has no form with a button {button!r}: {self.text[:300]}")
+
+    def link(self, text):
+        """The address behind the first link whose text contains `text`."""
+        for shown, url in self.links:
+            if text.lower() in shown.lower():
+                return url
+        raise WalkFailed(f"{self.url} has no link {text!r}: {self.text[:300]}")
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag in ("script", "style"):
+            self._hidden = tag
+        elif tag == "form":
+            self._form = {"action": urljoin(self.url, attrs.get("action") or ""), "method": attrs.get("method", "get").lower(),
+                          "fields": {}, "buttons": []}
+            self.forms.append(self._form)
+        elif tag == "a":
+            self._open = self.links, [None, urljoin(self.url, attrs.get("href") or "")]
+        elif self._form is not None:
+            self._field(tag, attrs)
+
+    def _field(self, tag, attrs):
+        name, kind = attrs.get("name"), attrs.get("type", "text")
+        if tag == "button" or (tag == "input" and kind == "submit"):
+            button = [name, attrs.get("value"), attrs.get("value") or ""]
+            self._form["buttons"].append(button)
+            if tag == "button":
+                self._open = None, [button]
+        elif tag == "option" and self._form.get("select") and ("selected" in attrs or self._form["select"] not in self._form["fields"]):
+            self._form["fields"][self._form["select"]] = attrs.get("value") or ""
+        elif tag == "select":
+            self._form["select"] = name
+        elif tag in ("input", "textarea") and name and (kind not in ("radio", "checkbox") or "checked" in attrs):
+            self._form["fields"][name] = attrs.get("value") or ""
+
+    def handle_data(self, data):
+        if self._hidden:
+            return
+        self._words.append(data)
+        if self._open:
+            where, thing = self._open
+            if where is None:
+                thing[0][2] += data
+            else:
+                thing[0] = (thing[0] or "") + data
+
+    def handle_endtag(self, tag):
+        if tag == self._hidden:
+            self._hidden = None
+        elif tag == "form":
+            self._form = None
+        elif tag in ("a", "button") and self._open:
+            where, thing = self._open
+            if where is not None:
+                where.append((" ".join((thing[0] or "").split()), thing[1]))
+            self._open = None
+
+
+class Browser:
+    """Opens pages, follows links and redirects, sends forms, keeps cookies."""
+
+    def __init__(self, *, seconds=15):
+        self._seconds, self.session = seconds, requests.Session()
+        self.session.trust_env = False
+
+    def open(self, url):
+        """The page at `url`. WalkFailed when it is an error page."""
+        return self._shown(self.session.get(url, timeout=self._seconds))
+
+    def submit(self, page, *, button=None, **fields):
+        """The page that comes after sending a form of `page` with that button pressed and these fields filled in."""
+        form = page.form(button)
+        data = {**form["fields"], **fields}
+        for name, value, text in form["buttons"]:
+            if name and (button is None or button.lower() in (value or "").lower() or button.lower() in text.lower()):
+                data[name] = value or ""
+                break
+        key = "params" if form["method"] == "get" else "data"
+        return self._shown(self.session.request(form["method"], form["action"], timeout=self._seconds, **{key: data}))
+
+    @staticmethod
+    def _shown(response):
+        page = Page(response)
+        if response.status_code >= 400:
+            raise WalkFailed(f"{urlsplit(response.url).path} is an error page ({response.status_code}): {page.text[:300]}")
+        return page
+
+
+class Walker:
+    """One person with a browser, and what this person does with the product and at the hosted pages."""
+
+    def __init__(self, product_url, stripe_url, discord_url, *, seconds=15):
+        self.product_url, self.browser = product_url.rstrip("/"), Browser(seconds=seconds)
+        self.sandbox = Sandboxes(stripe_url, discord_url, seconds=max(seconds, 60))
+        self._seconds, self._csrf, self.user_id = seconds, None, None
+
+    # The product
+
+    def call(self, method, path, body=None, *, headers=None):
+        """The JSON of one call, or None for an empty answer; a POST carries the CSRF token. Refused for an error status."""
+        sent = {**({"X-CSRF-Token": self._csrf or ""} if method == "POST" else {}), **(headers or {})}
+        response = self.browser.session.request(method, self.product_url + path, headers=sent, timeout=self._seconds,
+                                                json=body if method == "POST" else None)
+        if response.status_code >= 400:
+            try:
+                problem = response.json()
+            except ValueError:
+                problem = {"title": "no JSON", "detail": response.text[:200]}
+            raise Refused(method, path, response.status_code, problem)
+        return response.json() if response.content else None
+
+    def sign_in(self, user_id):
+        """This person is signed in as the Discord user, by way of the consent page."""
+        page = self.browser.open(self.product_url + "/auth/discord/login")
+        page = self.browser.submit(page, button="Authorize", user_id=user_id)
+        if not page.url.startswith(self.product_url + "/"):
+            raise WalkFailed(f"signing in ended at {page.url}")
+        self.user_id = user_id
+        profile = self.profile()
+        if profile["member"]["id"] != user_id:
+            raise WalkFailed(f"signed in as {profile['member']['id']} instead of {user_id}")
+        return profile
+
+    def profile(self):
+        """What GET /api/v1/profile says; its CSRF token is used from now on."""
+        profile = self.call("GET", "/api/v1/profile")
+        self._csrf = profile["csrf_token"]
+        return profile
+
+    def servers(self):
+        """The public list of servers and what they sell."""
+        return self.call("GET", "/api/v1/servers")["servers"]
+
+    def buy(self, server_id, offer_id, card=GOOD_CARD):
+        """The offer is bought with that card at Stripe's page; answers the page that the buyer was sent back to."""
+        url = self.call("POST", "/api/v1/checkout-sessions", {"server_id": server_id, "offer_id": offer_id})["url"]
+        page = self.browser.open(url)
+        return self.browser.submit(page, button="Subscribe", number=card)
+
+    def portal_session(self, subscription, flow=None):
+        """The address of a Stripe billing-portal session; `flow`: None, "payment_method" or "cancel"."""
+        body = {"flow": flow} if flow else {}
+        return self.call("POST", f"/api/v1/subscriptions/{subscription}/portal-session", body)["url"]
+
+    def cancel(self, subscription, reason=None):
+        """The receipt of a cancellation at period end."""
+        return self.call("POST", f"/api/v1/subscriptions/{subscription}/cancel", {"reason": reason} if reason else {})["receipt"]
+
+    def undo(self, subscription):
+        """The receipt of taking a cancellation back."""
+        return self.call("POST", f"/api/v1/subscriptions/{subscription}/undo", {})["receipt"]
+
+    def restore(self, server_id):
+        """The text that says that the roles are being looked at."""
+        return self.call("POST", f"/api/v1/servers/{server_id}/restore", {})["text"]
+
+    def logout(self):
+        """This person is signed out."""
+        self.call("POST", "/auth/logout", {})
+        self._csrf = self.user_id = None
+
+    # What the profile says, found quickly
+
+    def subscriptions(self, server_id=None):
+        """All subscriptions of the profile, or those in one server."""
+        return [s for server in self.profile()["servers"] if server_id in (None, server["id"]) for s in server["subscriptions"]]
+
+    def subscription(self, subscription):
+        """One subscription of the profile; WalkFailed when it is not there."""
+        for found in self.subscriptions():
+            if found["id"] == subscription:
+                return found
+        raise WalkFailed(f"the profile does not show {subscription}")
+
+    def role_states(self, server_id):
+        """{role id: state} of one server in the profile."""
+        return {r["id"]: r["state"] for server in self.profile()["servers"] if server["id"] == server_id for r in server["roles"]}
+
+
+class Sandboxes:
+    """What people do at Discord and Stripe, what time it is, and what goes wrong: the control API of both sandboxes."""
+
+    def __init__(self, stripe_url, discord_url, *, seconds=60):
+        self.stripe_url, self.discord_url = stripe_url.rstrip("/"), discord_url.rstrip("/")
+        self._session, self._seconds = requests.Session(), seconds
+        self._session.trust_env = False
+
+    def control(self, method, url, body=None):
+        """The JSON that a control call answers, or None. WalkFailed for an error status."""
+        response = self._session.request(method, url, json=body, timeout=self._seconds)
+        if response.status_code >= 400:
+            raise WalkFailed(f"{method} {url} answered {response.status_code}: {response.text[:300]}")
+        return response.json() if response.content else None
+
+    def stripe(self, method, path, body=None):
+        """A control call of the Stripe sandbox: `path` after /_sandbox."""
+        return self.control(method, f"{self.stripe_url}/_sandbox{path}", body)
+
+    def discord(self, method, path, body=None):
+        """A control call of the Discord sandbox: `path` after /_sandbox."""
+        return self.control(method, f"{self.discord_url}/_sandbox{path}", body)
+
+    # Time
+
+    def now(self):
+        """Sandbox time in seconds since the epoch."""
+        return self.stripe("GET", "/clock")["now"]
+
+    def advance(self, seconds):
+        """The clock of both sandboxes is so much further on, and Stripe has done what fell due."""
+        return self.stripe("POST", "/clock", {"advance": seconds})["now"]
+
+    def move_to(self, instant):
+        """The clock shows `instant` (epoch seconds or ISO-8601)."""
+        return self.stripe("POST", "/clock", {"to": instant})["now"]
+
+    # Stripe
+
+    def renew(self, subscription, outcome="succeed"):
+        """The current period has ended and the renewal had that outcome: "succeed" or "decline"."""
+        return self.stripe("POST", f"/subscriptions/{subscription}/renew", {"outcome": outcome})
+
+    def retry_payment(self, subscription, outcome="succeed"):
+        """Stripe's next attempt to collect the open invoice had that outcome."""
+        return self.stripe("POST", f"/subscriptions/{subscription}/retry", {"outcome": outcome})
+
+    def set_card(self, customer, number):
+        """The customer pays with this test card from now on."""
+        return self.stripe("POST", f"/customers/{customer}/card", {"number": number})
+
+    def patch_subscription(self, subscription, **fields):
+        """Top-level fields of the subscription are set by force, with the event of that change."""
+        return self.stripe("PATCH", f"/subscriptions/{subscription}", fields)
+
+    def events(self):
+        """All events so far, with their delivery attempts."""
+        return self.stripe("GET", "/events")["events"]
+
+    def customer_of(self, subscription):
+        """The Stripe customer who pays the subscription."""
+        for event in reversed(self.events()):
+            thing = event["data"]["object"]
+            if thing.get("id") == subscription:
+                return thing["customer"]
+        raise WalkFailed(f"no event mentions {subscription}")
+
+    # Discord
+
+    def guild(self, guild_id):
+        """The guild: roles, members with their role ids, bans, audit log."""
+        return self.discord("GET", f"/guilds/{guild_id}")
+
+    def roles(self, guild_id, user_id):
+        """The set of role ids that the user holds in Discord; None when not in the guild."""
+        return next((set(m["roles"]) for m in self.guild(guild_id)["members"] if m["id"] == user_id), None)
+
+    def join(self, guild_id, user_id):
+        """The user is in the guild."""
+        self.discord("PUT", f"/guilds/{guild_id}/members/{user_id}")
+
+    def leave(self, guild_id, user_id):
+        """The user is not in the guild, and holds no role there."""
+        self.discord("DELETE", f"/guilds/{guild_id}/members/{user_id}")
+
+
+def wait_for(condition, seconds, what, *, every=0.1):
+    """The first true answer of `condition()`. WalkFailed, naming `what`, when there is none within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise WalkFailed(f"after {seconds} s still not: {what}")
+        time.sleep(every)
