@@ -1,0 +1,42 @@
+"""Audit rows: each role change has one written before it and closed after it, with cause, evidence and answers (I9)."""
+from chalicelib import log, ports
+from chalicelib.gateways.outcomes import Done, InDoubt, Refused
+from chalicelib.store import ledger
+
+
+def open_roles(row, plan, *, cause, at):
+    """There is an audit row for the role changes about to be made; its id comes back. A crash leaves it open."""
+    row_id = f"{at:012d}-{ports.token(6)}"
+    ledger.open_audit(subject=ledger.member_subject(row.user, row.server), row_id=row_id, at=at, data={
+        "cause": cause, "causes": list(row.causes)[:20], "grants": list(plan.grants), "strips": list(plan.strips),
+        "evidence": {key: f"{sub.status} read {sub.read_at}" for key, sub in row.subs.items()}})
+    return row_id
+
+
+def close_roles(row, row_id, answers):
+    """The audit row says what Discord answered for each role: {role: "grant done" …}."""
+    ledger.close_audit(subject=ledger.member_subject(row.user, row.server), row_id=row_id,
+                       outcome={role: f"{verb} {_word(answer)}" for role, (verb, answer) in answers.items()})
+
+
+def park_unmapped(row, unmapped, *, at):
+    """Every paid line that no offer knows is parked once, and somebody is told; the daily look grants it once mapped."""
+    for sub, price in unmapped:
+        data = {"why": "unmapped_price", "price": price, "subscription": sub.key, "user": row.user, "server": row.server}
+        if ledger.park(account=sub.account, row_id=f"unmapped_price:{sub.key}:{price}", at=at, data=data):
+            log.alarm("parked", server=row.server, why="unmapped_price")
+
+
+def park_event(message, why, *, at):
+    """The event is kept with all that is needed to send it again, and somebody is told."""
+    row_id = f"{why}:{message.get('subscription') or message['event']}"
+    if ledger.park(account=message["account"], row_id=row_id, at=at, data={"why": why, "message": message}):
+        log.alarm("parked", why=why, kind=message["type"])
+
+
+def _word(answer):
+    if isinstance(answer, Done):
+        return "done"
+    if isinstance(answer, InDoubt):
+        return "in doubt"
+    return f"refused: {answer.why}" if isinstance(answer, Refused) else f"later: {answer.why}"

@@ -1,0 +1,127 @@
+"""Cancel at the period's end, and undo: a money intent written first, one effect, the processor read back, a receipt."""
+from chalicelib import log, ports, problem, profile, view
+from chalicelib.domain.subscription import Subscription
+from chalicelib.gateways import queues, stripe
+from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Unknown
+from chalicelib.portal import REASONS
+from chalicelib.problem import Problem
+from chalicelib.store import ledger
+
+CANCEL, UNDO = "cancel_at_period_end", "undo_cancel"
+LONGEST_COMMENT = 500
+STALE_SECONDS = 60
+
+
+def cancel(*, user, subscription_id, reason, comment, deadline):
+    """A dated receipt: next charge none, access until the exact end, and the open invoice if there is one.
+
+    Cancelling twice, or at once in two tabs, is one cancellation and the second receipt says so. Raises Problem 400, 404,
+    409 or 503; after a time-out the processor was read back, so a receipt is never a guess.
+    """
+    if reason is not None and reason not in REASONS:
+        raise problem.bad_request(f"reason must be one of: {', '.join(REASONS)}.")
+    if comment is not None and (not isinstance(comment, str) or len(comment) > LONGEST_COMMENT):
+        raise problem.bad_request(f"comment must be a text of at most {LONGEST_COMMENT} characters.")
+    return _change(CANCEL, user, subscription_id, {"reason": reason or "", "comment": comment or ""}, deadline)
+
+
+def undo(*, user, subscription_id, deadline):
+    """A dated receipt: the subscription renews again. Raises Problem 404, 409 (it has ended) or 503."""
+    return _change(UNDO, user, subscription_id, {}, deadline)
+
+
+def _change(kind, user, subscription_id, details, deadline):
+    found = profile.own_subscription(user, subscription_id)
+    if found is None:
+        raise problem.not_found()
+    row, sub = found
+    try:
+        now = _read(sub.key, deadline)
+        already = now.scheduled == (kind == CANCEL)
+        if not already:
+            now, already = _with_intent(kind, now, row, details, deadline)
+        invoice = stripe.open_invoice(sub.key, deadline=deadline) if kind == CANCEL else None
+    except OutOfTime:
+        raise problem.try_later("Stripe") from None
+    _look_again(row, kind)
+    return _receipt(kind, now, already, invoice)
+
+
+def _read(key, deadline):
+    """The subscription as the processor says now. Raises Problem 503 when it cannot be read and 409 when it has ended."""
+    now = stripe.read_subscription(key, read_at=ports.now(), deadline=deadline)
+    if not isinstance(now, Subscription):
+        raise problem.try_later("Stripe")
+    if now.terminal:
+        raise Problem(409, "has-ended", "It has already ended", "This subscription has ended; nothing is charged any more.",
+                      "You can buy the offer again.")
+    return now
+
+
+def _with_intent(kind, now, row, details, deadline):
+    """(subscription read back, already): the change has been made under the one open intent of this subscription.
+
+    The intent is in the ledger before the call. A crash or a time-out leaves it open: the next try goes on with the same
+    idempotency key, so the processor makes the change once.
+    """
+    intent, ours = ledger.open_intent(key=now.key, at=ports.now(), data={
+        "intent": ports.token(12), "kind": kind, "actor": f"member:{row.user}", **details})
+    if intent.data["kind"] != kind:
+        if ports.now() - intent.at < STALE_SECONDS:
+            raise Problem(409, "in-progress", "One moment", "Another change of this subscription is still under way.",
+                          "Try again in a few seconds.")
+        ledger.close_intent(intent, at=ports.now(), outcome={"result": "given_up", "status": now.status})
+        return _with_intent(kind, now, row, details, deadline)
+    answer = _send(kind, now, intent, deadline)
+    after = _read(now.key, deadline)
+    if after.scheduled != (kind == CANCEL):
+        if not ours and isinstance(answer, Done):   # the processor replayed an old answer: begin anew under a key of our own
+            ledger.close_intent(intent, at=ports.now(), outcome={"result": "replayed"})
+            return _with_intent(kind, after, row, details, deadline)
+        return _not_made(intent, answer)
+    ledger.close_intent(intent, at=ports.now(), outcome={"result": "done", "scheduled_end": after.scheduled_end or 0})
+    return after, not ours
+
+
+def _send(kind, now, intent, deadline):
+    key = f"rolekeep-{intent.data['intent']}"
+    if kind == CANCEL:
+        return stripe.cancel_at_period_end(now.key, reason=intent.data["reason"], comment=intent.data["comment"],
+                                           idempotency_key=key, deadline=deadline)
+    answer = Done()
+    if now.cancel_at_period_end:
+        answer = stripe.clear_scheduled_end(now.key, flag=True, idempotency_key=f"{key}-flag", deadline=deadline)
+        now = _read(now.key, deadline)
+    if now.cancel_at is not None:
+        answer = stripe.clear_scheduled_end(now.key, flag=False, idempotency_key=f"{key}-at", deadline=deadline)
+    return answer
+
+
+def _not_made(intent, answer):
+    """The processor was read back and the change is not there: in doubt it stays open, refused it is over."""
+    if not isinstance(answer, InDoubt):
+        ledger.close_intent(intent, at=ports.now(), outcome={"result": "refused", "why": getattr(answer, "why", "")})
+    log.alarm("intent_not_made", kind=intent.data["kind"], why=getattr(answer, "why", "read_back"))
+    raise problem.try_later("Stripe")
+
+
+def _look_again(row, kind):
+    """The row will show it soon: by this message, by the processor's own event, or by the next look."""
+    try:
+        queues.send(queues.MEMBERS, {"user": row.user, "server": row.server, "cause": f"member:{kind}"}, group=row.server)
+    except queues.NotSent as error:
+        log.failure("look_not_sent", error)
+
+
+def _receipt(kind, sub, already, invoice):
+    receipt = {"at": view.iso(ports.now()), "subscription": sub.id, "already": already, "read_back": sub.status}
+    if kind == UNDO:
+        renews = min(item.end for item in sub.items)
+        return receipt | {"next_charge": {"at": view.iso(renews)}, "access_until": None, "open_invoice": None,
+                          "text": f"Your subscription goes on. Next charge: {view.words(renews)}."}
+    text = f"Next charge: none. Access until {view.words(sub.scheduled_end)}."
+    if isinstance(invoice, Unknown):
+        text, invoice = f"{text} Stripe did not say whether an invoice is still open.", None
+    elif invoice:
+        text += f" One invoice is still open: {view.money(invoice)}."
+    return receipt | {"next_charge": "none", "access_until": view.iso(sub.scheduled_end), "open_invoice": invoice, "text": text}

@@ -1,0 +1,46 @@
+"""Buying: a server-made intent binds the purchase to the member before Stripe hears of it."""
+from chalicelib import ports, problem, settings
+from chalicelib.domain import ids
+from chalicelib.gateways import stripe
+from chalicelib.gateways.outcomes import Done
+from chalicelib.problem import Problem
+from chalicelib.store import links, members, servers
+
+
+def start(*, user, server_id, offer_id, deadline):
+    """The address of a Stripe Checkout page for this offer. Raises Problem 400, 404, 409 (has it already) or 503."""
+    if not ids.valid("snowflake", server_id) or not ids.valid("offer", offer_id):
+        raise problem.bad_request("server_id and offer_id must name a server and one of its offers.")
+    server, _ = servers.read(server_id)
+    offer = server.offer(offer_id) if server else None
+    price = next((p for p in offer.prices if p.account == "operator"), None) if offer and offer.visible else None
+    if price is None:
+        raise problem.not_found()
+    row = members.read(user, server_id)
+    _refuse_second(row, server, offer)
+    if row is None:
+        members.create(user=user, server=server_id, now=ports.now())
+    intent = ports.token(24)
+    links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
+    back = f"{settings.get().public_url}/profile"
+    answer = stripe.start_checkout(price=price.id, intent=intent, customer=_customer(row, price.account), deadline=deadline,
+                                   success_url=f"{back}?bought={offer_id}", cancel_url=back)
+    if not isinstance(answer, Done) or not answer.value.get("url"):
+        raise problem.try_later("Stripe")
+    return answer.value["url"]
+
+
+def _refuse_second(row, server, offer):
+    """Nobody pays twice for one offer by mistake; a scheduled cancel can be undone, a failed payment repaired."""
+    for sub in row.subs.values() if row else ():
+        buys = any((b := server.buying(sub.account, item.price)) and b[0].id == offer.id for item in sub.items)
+        if buys and sub.status in ("active", "trialing", "past_due", "paused", "unpaid"):
+            raise Problem(409, "already-subscribed", "You have this already",
+                          "You already have a subscription to this offer.",
+                          "Undo its cancellation, or mend its payment, on your profile.")
+
+
+def _customer(row, account):
+    """The member's customer at this account, so that one portal session shows all of their subscriptions there."""
+    known = [sub.customer for sub in row.subs.values() if sub.account == account and sub.customer] if row else []
+    return known[0] if known else None

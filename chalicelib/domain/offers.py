@@ -1,0 +1,84 @@
+"""Offers of a server: which roles a price buys, and for how long after a failed payment."""
+from dataclasses import dataclass
+
+DEFAULT_GRACE_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Price:
+    """A processor's price: `amount` in the currency's smallest unit, `interval` day, week, month or year."""
+    account: str
+    id: str
+    amount: int
+    currency: str
+    interval: str
+
+    def shown(self):
+        return {"amount": self.amount, "currency": self.currency, "interval": self.interval}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What is sold: roles of one server, and the prices that buy them."""
+    id: str
+    name: str
+    roles: tuple
+    prices: tuple
+    description: str = ""
+    visible: bool = True
+    grace_days: int = DEFAULT_GRACE_DAYS
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server's settings: its name, its offers, whose money accounts it may use, its Stripe portal set-up."""
+    id: str
+    name: str
+    offers: tuple = ()
+    role_names: dict = None
+    accounts: tuple = ("operator",)
+    terms_url: str = ""
+    privacy_url: str = ""
+    portal_configuration: str = ""
+
+    def offer(self, offer_id):
+        """The offer of that id, or None."""
+        return next((offer for offer in self.offers if offer.id == offer_id), None)
+
+    def buying(self, account, price_id):
+        """(offer, price) that this price of this account buys here, or None. One account's price never buys another's offer."""
+        if account not in self.accounts:
+            return None
+        for offer in self.offers:
+            for price in offer.prices:
+                if (price.account, price.id) == (account, price_id):
+                    return offer, price
+        return None
+
+    def roles_sold_through(self, account):
+        """Every role that some price of this account buys here."""
+        return {role for offer in self.offers if account in self.accounts
+                for price in offer.prices if price.account == account for role in offer.roles}
+
+    def role_name(self, role_id):
+        """The role's name as last seen, or its id."""
+        return (self.role_names or {}).get(role_id, role_id)
+
+
+def from_item(server_id, item):
+    """A Server from its stored settings: {name, offers: {id: {...}}, role_names, accounts, terms_url, ...}."""
+    return Server(
+        id=server_id, name=item["name"], role_names=dict(item.get("role_names") or {}),
+        accounts=tuple(item.get("accounts") or ("operator",)),
+        terms_url=item.get("terms_url") or "", privacy_url=item.get("privacy_url") or "",
+        portal_configuration=item.get("portal_configuration") or "",
+        offers=tuple(_offer(offer_id, offer) for offer_id, offer in sorted(
+            (item.get("offers") or {}).items(), key=lambda pair: (pair[1].get("order", 0), pair[0]))))
+
+
+def _offer(offer_id, offer):
+    return Offer(
+        id=offer_id, name=offer["name"], description=offer.get("description") or "", roles=tuple(offer["roles"]),
+        visible=offer.get("visible", True), grace_days=int(offer.get("grace_days", DEFAULT_GRACE_DAYS)),
+        prices=tuple(Price(account=price["account"], id=price["id"], amount=int(price["amount"]),
+                           currency=price["currency"], interval=price["interval"]) for price in offer["prices"]))

@@ -1,0 +1,189 @@
+"""From what is paid to what Discord must show: wanted roles, the calls that are needed, and when to look again.
+
+A membership's `roles` is {role id: Role}; `held` are roles that we granted and have not seen removed, `may` are roles
+that a call of ours may have left behind, `absent` is every other role ever touched. Rules: docs/architecture.md.
+"""
+import functools
+from dataclasses import dataclass, replace
+
+from chalicelib.domain.subscription import DAY, access, instants
+
+HELD, MAY, ABSENT = "held", "may", "absent"
+GRANT, STRIP = "grant", "strip"
+
+NOT_IN_SERVER = "not_in_server"
+LOOK_EVERY = DAY
+_RETRY_FIRST, _RETRY_MOST = 60, 3_600
+_REFUSED_FIRST, _REFUSED_MOST = 3_600, DAY
+
+
+@dataclass(frozen=True)
+class Block:
+    """Why the last call for a role did not succeed: `verb` grant or strip, next try not before `next`."""
+    verb: str
+    why: str
+    next: int
+    tries: int = 1
+
+
+@dataclass(frozen=True)
+class Role:
+    """What we know of one role of one member."""
+    state: str = ABSENT
+    block: Block | None = None
+
+
+@dataclass(frozen=True)
+class Want:
+    """Why a role should be held: until when (None: it renews) and by which subscriptions. `grace`: a payment is due."""
+    until: int | None
+    sources: tuple
+    grace: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The calls to make now, grants first."""
+    grants: tuple = ()
+    strips: tuple = ()
+
+    @property
+    def touched(self):
+        return (*self.grants, *self.strips)
+
+
+def wanted(subscriptions, server, now):
+    """{role id: Want}: the union over all reasons, so that a role goes with its last reason only."""
+    wants = {}
+    for sub in subscriptions:
+        for item in sub.items:
+            bought = server.buying(sub.account, item.price)
+            if bought is None:
+                continue
+            given = access(sub, item, grace_days=bought[0].grace_days, now=now)
+            if given.stands:
+                for role in bought[0].roles:
+                    wants[role] = _longer(wants.get(role), Want(given.until, (sub.key,), given.grace))
+    return wants
+
+
+def _longer(one, other):
+    if one is None:
+        return other
+    if other.until is not None and (one.until is None or one.until >= other.until):
+        one, other = other, one
+    return replace(other, sources=tuple(dict.fromkeys((*one.sources, *other.sources))))
+
+
+def kept(unread, server):
+    """Roles that the subscriptions that could not be read might grant: all that is sold through their accounts.
+
+    A plan may have been switched since the last read, so the last known roles alone would not do.
+    """
+    return set().union(*(server.roles_sold_through(sub.account) for sub in unread)) if unread else set()
+
+
+def unmapped(subscriptions, server):
+    """(subscription, price id) of every paid line that no offer of this server knows."""
+    return [(sub, item.price) for sub in subscriptions if sub.status in ("active", "trialing", "past_due")
+            for item in sub.items if server.buying(sub.account, item.price) is None]
+
+
+def plan(roles, wants, keeps, *, now, forced=False):
+    """The calls that make Discord agree. `forced` (a look) tries blocked roles again before their time."""
+    held = {role for role, known in roles.items() if known.state == HELD}
+    ours = {role for role, known in roles.items() if known.state in (HELD, MAY)}
+
+    def tried(role, verb):
+        block = roles[role].block if role in roles else None
+        return forced or block is None or block.verb != verb or block.next <= now
+
+    return Plan(
+        grants=tuple(sorted(role for role in set(wants) - held if tried(role, GRANT))),
+        strips=tuple(sorted(role for role in ours - set(wants) - keeps if tried(role, STRIP))))
+
+
+def saved(roles, plan):
+    """The roles as they are stored before Discord is called: whatever is about to be touched may or may not be held."""
+    return roles | {role: replace(roles.get(role, Role()), state=MAY) for role in plan.touched}
+
+
+def seen(roles, shown):
+    """The roles after a look that showed the role ids `shown`.
+
+    A role ever touched that Discord shows may be ours again; one that was held and is not shown is absent. A `may` stays
+    one: the call that left it may still land.
+    """
+    after = {}
+    for role, known in roles.items():
+        block = None if known.block and known.block.why == NOT_IN_SERVER else known.block
+        state = known.state
+        if role in shown and state == ABSENT:
+            state = MAY
+        elif role not in shown and state == HELD:
+            state = ABSENT
+        after[role] = Role(state, block)
+    return after
+
+
+def gone(roles, *, now, wanting=()):
+    """The roles of a member who is not in the server: none is held, wanted ones wait until somebody looks again."""
+    wait = Block(GRANT, NOT_IN_SERVER, now + LOOK_EVERY)
+    return ({role: Role(ABSENT, known.block if _waits(known) else None) for role, known in roles.items()}
+            | {role: Role(ABSENT, wait) for role in wanting})
+
+
+def _waits(known):
+    return known.block is not None and known.block.why == NOT_IN_SERVER
+
+
+def done(roles, role, verb):
+    """The roles after Discord said yes: `held` comes from nowhere else."""
+    return roles | {role: Role(HELD if verb == GRANT else ABSENT)}
+
+
+def refused(roles, role, verb, why, *, before, now, definite):
+    """The roles after a refusal, which is never recorded as done.
+
+    A refused strip stays `may`. A refused grant stays `may` too, unless the role was in neither set when the lease was
+    taken (`before`) and the refusal is definite: then nothing of ours can have left it behind.
+    """
+    known = roles.get(role, Role())
+    tries = known.block.tries + 1 if known.block and (known.block.verb, known.block.why) == (verb, why) else 1
+    first, most = (_REFUSED_FIRST, _REFUSED_MOST) if definite else (_RETRY_FIRST, _RETRY_MOST)
+    block = Block(verb, why, now + min(first * 2 ** min(tries - 1, 12), most), tries)
+    untouched = before.get(role, Role()).state == ABSENT
+    return roles | {role: Role(ABSENT if verb == GRANT and definite and untouched else MAY, block)}
+
+
+def tidy(roles, wants):
+    """The roles without blocks that no longer matter: a grant that nobody wants any more, a strip of a wanted role."""
+    def matters(role, known):
+        if known.block is None:
+            return False
+        return role in wants and known.state != HELD if known.block.verb == GRANT else \
+            role not in wants and known.state == MAY
+    return {role: known if matters(role, known) else Role(known.state) for role, known in roles.items()}
+
+
+def due(subscriptions, roles, server, *, clock, retries=(), look_at=None, checked_at):
+    """The instant at which to look at this member again, or None when nothing is paid, wanted or held any more.
+
+    `clock` is the business clock as read *before* the fetch: an end that passed since then must come out again.
+    """
+    live = [sub for sub in subscriptions if not sub.terminal]
+    ours = [known for known in roles.values() if known.state != ABSENT]
+    if not live and not ours and look_at is None and not retries:
+        return None
+    times = [*retries, checked_at + LOOK_EVERY]
+    times += [look_at] if look_at is not None else []
+    times += [known.block.next for known in roles.values() if known.block and known.block.next > clock]
+    for sub in live:
+        days = functools.partial(_grace_days, sub, server)
+        times += [instant for instant in instants(sub, grace_days=days) if instant > clock]
+    return min(times)
+
+
+def _grace_days(sub, server, item):
+    bought = server.buying(sub.account, item.price)
+    return bought[0].grace_days if bought else 0

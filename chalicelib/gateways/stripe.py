@@ -1,0 +1,147 @@
+"""Stripe through the `stripe` package, API version 2026-10-28.endive (the one that stripe 16.1.0 pins).
+
+No retries inside a call: a failed read is unknown and comes again by state; a failed write is read back before anything
+is repeated, and carries the idempotency key of its intent.
+"""
+import functools
+
+from chalicelib import ports, settings
+from chalicelib.domain import ids
+from chalicelib.domain.subscription import Unreadable, from_stripe
+from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Unknown
+
+_CONNECT, _READ = 3, 8
+WORST_SECONDS = _CONNECT + _READ + 1
+API_VERSION = "2026-10-28.endive"
+
+
+@functools.cache
+def _client():
+    import requests
+    import stripe
+    session = requests.Session()
+    session.trust_env = False   # a ~/.netrc entry would replace the Authorization header
+    return stripe.StripeClient(
+        settings.get().stripe_api_key, stripe_version=API_VERSION, max_network_retries=0,
+        base_addresses={"api": settings.get().stripe_api_base},
+        http_client=stripe.RequestsClient(timeout=(_CONNECT, _READ), session=session))
+
+
+def read_subscription(key, *, read_at, deadline):
+    """The subscription in normal form, or Unknown. Any failure, 401, 403 and 404 included, is Unknown."""
+    found = _read(lambda api: api.subscriptions.retrieve(ids.parse_subscription_key(key)[2]), deadline)
+    if isinstance(found, Unknown):
+        return found
+    try:
+        return from_stripe(key, found, read_at=read_at)
+    except Unreadable:
+        return Unknown("unreadable")
+
+
+def intent_of(key, *, deadline):
+    """The checkout intent that the subscription names, "" when it names none, or Unknown. A claim, not a binding."""
+    found = _read(lambda api: api.subscriptions.retrieve(ids.parse_subscription_key(key)[2]), deadline)
+    if isinstance(found, Unknown):
+        return found
+    intent = (found.get("metadata") or {}).get("rolekeep_intent", "")
+    return intent if ids.valid("intent", intent) else ""
+
+
+def open_invoice(key, *, deadline):
+    """{amount, currency, number, url} of the newest open invoice, None when there is none, or Unknown."""
+    params = {"subscription": ids.parse_subscription_key(key)[2], "status": "open", "limit": 1}
+    found = _read(lambda api: api.invoices.list(params), deadline)
+    if isinstance(found, Unknown):
+        return found
+    if not found["data"]:
+        return None
+    invoice = found["data"][0]
+    return {"amount": invoice["amount_remaining"], "currency": invoice["currency"], "number": invoice.get("number"),
+            "url": invoice.get("hosted_invoice_url")}
+
+
+def start_checkout(*, price, intent, customer, success_url, cancel_url, deadline):
+    """Done({id, url}) of a Checkout Session whose subscription will carry the intent; Refused or InDoubt otherwise."""
+    params = {
+        "mode": "subscription", "line_items": [{"price": price, "quantity": 1}],
+        "client_reference_id": intent, "subscription_data": {"metadata": {"rolekeep_intent": intent}},
+        "success_url": success_url, "cancel_url": cancel_url}
+    if customer:
+        params["customer"] = customer
+    return _write(lambda api, options: api.checkout.sessions.create(params, options), f"checkout-{intent}", deadline)
+
+
+def cancel_at_period_end(key, *, reason, comment, idempotency_key, deadline):
+    """Done, Refused or InDoubt: the subscription ends with its period. The flag works in both billing modes (facts 1.4)."""
+    details = {name: value for name, value in (("feedback", reason), ("comment", comment)) if value}
+    params = {"cancel_at_period_end": True} | ({"cancellation_details": details} if details else {})
+    return _update(key, params, idempotency_key, deadline)
+
+
+def clear_scheduled_end(key, *, flag, idempotency_key, deadline):
+    """Done, Refused or InDoubt: one form of a scheduled end is gone: the flag, or else the instant."""
+    params = {"cancel_at_period_end": False} if flag else {"cancel_at": ""}
+    return _update(key, params, idempotency_key, deadline)
+
+
+def portal_configuration(configuration, *, deadline):
+    """The billing-portal configuration as a dict, or Unknown."""
+    return _read(lambda api: api.billing_portal.configurations.retrieve(configuration), deadline)
+
+
+def create_portal_configuration(params, *, idempotency_key, deadline):
+    """Done(configuration), Refused or InDoubt."""
+    return _write(lambda api, options: api.billing_portal.configurations.create(params, options), idempotency_key, deadline)
+
+
+def update_portal_configuration(configuration, params, *, idempotency_key, deadline):
+    """Done(configuration), Refused or InDoubt."""
+    return _write(lambda api, options: api.billing_portal.configurations.update(configuration, params, options),
+                  idempotency_key, deadline)
+
+
+def start_portal(*, customer, configuration, return_url, flow, deadline):
+    """Done({url}) of a billing-portal session: a short-lived bearer URL, never stored or logged; Refused or InDoubt."""
+    params = {"customer": customer, "configuration": configuration, "return_url": return_url}
+    if flow:
+        params["flow_data"] = flow | {"after_completion": {"type": "redirect", "redirect": {"return_url": return_url}}}
+    return _write(lambda api, options: api.billing_portal.sessions.create(params, options), f"portal-{ports.token()}", deadline)
+
+
+def _update(key, params, idempotency_key, deadline):
+    subscription = ids.parse_subscription_key(key)[2]
+    return _write(lambda api, options: api.subscriptions.update(subscription, params, options), idempotency_key, deadline)
+
+
+def _read(call, deadline):
+    import stripe
+    _in_time(deadline)
+    try:
+        return call(_client().v1).to_dict()
+    except stripe.StripeError as error:
+        return Unknown(_why(error))
+
+
+def _write(call, idempotency_key, deadline):
+    import stripe
+    _in_time(deadline)
+    try:
+        return Done(call(_client().v1, {"idempotency_key": idempotency_key}).to_dict())
+    except (stripe.APIConnectionError, stripe.APIError) as error:
+        return InDoubt(_why(error))
+    except stripe.RateLimitError:
+        return Refused("busy")
+    except (stripe.AuthenticationError, stripe.PermissionError) as error:
+        return Refused(_why(error))
+    except stripe.StripeError as error:
+        return Refused(_why(error), text=str(error.code or ""))
+
+
+def _why(error):
+    """A short word for logs and rows; never the message, which may quote keys or personal data."""
+    return f"stripe_{error.http_status}" if error.http_status else "stripe_unreachable"
+
+
+def _in_time(deadline):
+    if ports.wall() + WORST_SECONDS > deadline:
+        raise OutOfTime

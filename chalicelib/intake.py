@@ -1,0 +1,130 @@
+"""The webhook intake: size, signature over the raw bytes, then one thin message to the queue. Nothing else is kept.
+
+Imports nothing heavy: Stripe's public signature scheme (docs.stripe.com/webhooks, "verify manually") is a few lines; the
+SDK is the oracle in the tests.
+"""
+import hashlib
+import hmac
+import json
+import re
+
+from chalicelib import log, ports, problem, settings
+from chalicelib.domain import ids
+
+LARGEST_BODY = 256 * 1024
+TOLERANCE_SECONDS = 300
+_LARGEST_HEADER = 4_096
+
+# How each event type that concerns a subscription names it.
+_SUBSCRIPTION_IN = {
+    "checkout.session.completed": lambda o: o.get("subscription"),
+    "checkout.session.async_payment_succeeded": lambda o: o.get("subscription"),
+    "checkout.session.async_payment_failed": lambda o: o.get("subscription"),
+    **{f"customer.subscription.{what}": lambda o: o.get("id") for what in (
+        "created", "updated", "deleted", "paused", "resumed", "trial_will_end", "pending_update_applied",
+        "pending_update_expired")},
+    **{f"invoice.{what}": lambda o: _invoice_subscription(o) for what in (
+        "paid", "payment_failed", "payment_action_required", "marked_uncollectible", "voided")},
+}
+
+
+def stripe(body, signature):
+    """The event is in the queue, or it does not concern us; answers {"received": true, "queued": bool}.
+
+    `body` raw bytes, `signature` the Stripe-Signature header or None. Raises Problem 400 (signature, age, shape) and 413;
+    NotSent when the queue did not take it: the caller answers 5xx and Stripe delivers again.
+    """
+    if len(body) > LARGEST_BODY:
+        raise problem.too_large()
+    verify_stripe(body, signature, secrets=settings.get().stripe_webhook_secrets, wall=ports.wall())
+    message = _thin(_parse(body))
+    if message is None:
+        return {"received": True, "queued": False}
+    from chalicelib.gateways import queues
+    queues.send(queues.STRIPE_EVENTS, message)
+    return {"received": True, "queued": True}
+
+
+def verify_stripe(body, signature, *, secrets, wall):
+    """Nothing, when one of the header's v1 signatures over `t.body` is right for one of the secrets and `t` is near.
+
+    Raises Problem 400 otherwise, always the same one. Times in the future are refused as old ones are (the SDK lets them pass).
+    """
+    instant, given = _signature_parts(signature)
+    if instant is None or abs(wall - int(instant)) > TOLERANCE_SECONDS or not given:
+        raise _bad_signature("age_or_form")
+    right = [hmac.new(secret.encode(), instant.encode() + b"." + body, hashlib.sha256).hexdigest() for secret in secrets]
+    if not any([hmac.compare_digest(one, other) for one in right for other in given]):
+        raise _bad_signature("no_match")
+
+
+def _signature_parts(header):
+    if not isinstance(header, str) or len(header) > _LARGEST_HEADER or not header.isascii():
+        return None, []
+    pairs = [part.strip().partition("=")[::2] for part in header.split(",")]
+    instants = [value for name, value in pairs if name == "t"]
+    if len(instants) != 1 or not re.fullmatch(r"[0-9]{1,12}", instants[0]):
+        return None, []
+    return instants[0], [value for name, value in pairs if name == "v1" and re.fullmatch(r"[0-9a-f]{64}", value)]
+
+
+def _bad_signature(why):
+    log.info("intake_refused", why=why)
+    return problem.Problem(400, "bad-signature", "The signature is not right",
+                           "The delivery is not signed with this endpoint's secret, or its time is not within five minutes.")
+
+
+def _parse(body):
+    try:
+        event = json.loads(body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise _odd("not_json") from None
+    if not isinstance(event, dict) or event.get("object") != "event" or not isinstance(event.get("type"), str):
+        raise _odd("not_an_event")
+    return event
+
+
+def _no_duplicates(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key stands twice")
+    return fields
+
+
+def _no_constant(_):
+    raise ValueError("NaN and Infinity are no JSON")
+
+
+def _thin(event):
+    """{event, type, account, subscription} for the queue, or None for an event that does not concern a subscription of ours."""
+    find = _SUBSCRIPTION_IN.get(event["type"])
+    if find is None:
+        log.info("intake_ignored", why="type", kind=event["type"][:60].encode("ascii", "replace").decode())
+        return None
+    if event.get("livemode") is not settings.get().stripe_livemode:
+        log.alarm("intake_ignored", why="livemode", kind=event["type"])
+        return None
+    try:
+        subscription = find(event["data"]["object"])
+    except (KeyError, TypeError, AttributeError):
+        raise _odd("no_object") from None
+    if subscription is None:
+        log.info("intake_ignored", why="no_subscription", kind=event["type"])
+        return None
+    if isinstance(subscription, dict):
+        subscription = subscription.get("id")
+    account = event.get("account", "operator")
+    if not (ids.valid("event", event.get("id")) and ids.valid("subscription", subscription) and ids.valid("account", account)):
+        raise _odd("ids")
+    return {"event": event["id"], "type": event["type"], "account": account, "subscription": subscription}
+
+
+def _invoice_subscription(invoice):
+    """Since 2025-03-31.basil an invoice names its subscription under `parent`, before that on top."""
+    details = (invoice.get("parent") or {}).get("subscription_details") or {}
+    return details.get("subscription") or invoice.get("subscription")
+
+
+def _odd(why):
+    log.alarm("intake_refused", why=why)
+    return problem.bad_request("The body is signed, but it is not an event that can be read.")

@@ -1,0 +1,246 @@
+"""Make Discord show what is wanted, and record that it does: the one mechanism. Its rules: docs/architecture.md.
+
+A webhook, a click and the clock all mean the same: look at this member again. Requests are counted in the row, one holder
+of the lease works, whatever is about to be touched is stored as `may` first, and only Discord's answers make it `held`.
+"""
+from dataclasses import dataclass, replace
+
+from chalicelib import audit, log, ports, settings
+from chalicelib.domain import plan as rules
+from chalicelib.domain.plan import GRANT, STRIP
+from chalicelib.gateways import discord, stripe
+from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry, Unknown
+from chalicelib.store import members, servers
+
+SETTLED, LEFT, PAUSED, IN_DOUBT, LOST = "settled", "left", "paused", "in_doubt", "lost"
+
+UNKNOWN_RETRY_SECONDS = 120
+LONGEST_WAIT_SECONDS = 3_600
+MOST_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class Look:
+    """Why somebody looks: `cause` (a processor's event id, `member:restore`, `sweep` …) and what the request brings."""
+    user: str
+    server: str
+    cause: str
+    subscription: str | None = None
+    look: bool = False
+
+
+def reconcile(look, *, deadline):
+    """This member's wanted and shown roles are equal, or the row says when to look again. Answers how it ended.
+
+    settled; left (somebody else works and will see the request); paused (due later); in_doubt (the lease stands, the next
+    one takes over); lost (the lease changed hands). `deadline`: no outside call may outlive it (wall clock, seconds).
+    """
+    ended = _work(look, deadline)
+    log.info("reconciled", user=look.user, server=look.server, outcome=ended, cause=look.cause)
+    return ended
+
+
+def _work(look, deadline):
+    row = _take(look)
+    if row is None:
+        return LEFT
+    for _ in range(MOST_ROUNDS):
+        work = _Round(row, look.cause, deadline)
+        ended = work.run()
+        if isinstance(ended, str):
+            return ended
+        row = ended
+    return work.pause(work.clock)
+
+
+def _take(look):
+    """The row with the lease in our hands, or None when somebody else holds it and will see the request."""
+    token = ports.token()
+    wall = ports.wall()
+    row = members.request(user=look.user, server=look.server, token=token, now=ports.now(), wall=wall,
+                          lease_seconds=settings.LEASE_SECONDS, cause=look.cause, subscription=look.subscription,
+                          look=look.look)
+    if row.lease["token"] == token:
+        return row
+    if row.lease["until"] > wall:
+        return None
+    return members.take_over(row, token=token, now=ports.now(), wall=wall, lease_seconds=settings.LEASE_SECONDS)
+
+
+class _Round:
+    """One pass of the lease's holder: clock, fetch, look, plan, save, Discord, finish.
+
+    `run` answers how the work ended (a word), or a newer row to go round with. `roles` is what we know so far: as stored,
+    then as a look showed them, then as Discord answered.
+    """
+
+    def __init__(self, row, cause, deadline):
+        self.row, self.cause, self.deadline = row, cause, deadline
+        self.roles, self.checked_at, self.look_at = row.roles, row.checked_at, row.look_at
+        self.subs, self.unread, self.facts, self.wants = {}, [], [], {}
+        self.looked = self.absent = False
+        self.server, self.probe = None, None
+
+    def run(self):
+        self.clock = ports.now()    # before the fetch: an end is judged by a clock that the fetch cannot precede
+        self.server, self.closed = servers.read(self.row.server)
+        if self.server is None:
+            log.alarm("server_unknown", server=self.row.server)
+            return self.pause(self.clock + UNKNOWN_RETRY_SECONDS)
+        try:
+            self._fetch()
+            return self._look() or self._decide()
+        except OutOfTime:
+            return self.pause(self.clock)
+
+    def _fetch(self):
+        """Every subscription of this member here is freshly read, unless it ended for good; unread ones are apart."""
+        for key, known in self.row.subs.items():
+            found = known if known.terminal else self._read(key)
+            if isinstance(found, Unknown):
+                log.alarm("subscription_unknown", user=self.row.user, server=self.row.server, why=found.why)
+                self.unread.append(known)
+            else:
+                self.subs[key] = found
+                if not known.terminal:
+                    self.facts.append(found)
+
+    def _read(self, key):
+        return stripe.read_subscription(key, read_at=self.clock, deadline=self.deadline)
+
+    def _look(self):
+        """`roles` are what Discord shows, if a look is due; or how the work must end because it could not be asked."""
+        if not (self.row.look or self.checked_at + rules.LOOK_EVERY <= self.clock
+                or self.look_at is not None and self.look_at <= self.clock):
+            return None
+        if wait := self._closed_until():
+            return self.pause(wait)
+        answer = discord.member_roles(server=self.row.server, user=self.row.user, deadline=self.deadline)
+        if isinstance(answer, Done):
+            self._open_again()
+            self.roles = rules.seen(self.roles, answer.value)
+        elif answer == Refused(rules.NOT_IN_SERVER):
+            self.absent = True
+            self.roles = rules.gone(self.roles, now=self.clock)
+        else:
+            return self.pause(self._come_back(answer))
+        self.looked, self.checked_at, self.look_at = True, self.clock, None
+        return None
+
+    def _decide(self):
+        self.wants = rules.wanted(self.subs.values(), self.server, self.clock)
+        plan = rules.plan(self.roles, self.wants, rules.kept(self.unread, self.server), now=self.clock, forced=self.looked)
+        if plan.strips and not self._held_at_one_instant():
+            return self.row     # start over: nothing has been written
+        audit.park_unmapped(self.row, rules.unmapped(self.subs.values(), self.server), at=self.clock)
+        if self.absent:
+            self.roles = rules.gone(self.roles, now=self.clock, wanting=self.wants)
+        elif plan.touched:
+            return self._apply(plan)
+        return self._finish()
+
+    def _held_at_one_instant(self):
+        """True when no earlier reading has changed since: only then were they all true at once, and a strip may follow."""
+        return all(self._read(sub.key) == sub for sub in self.facts[:-1] if not sub.terminal)
+
+    def _apply(self, plan):
+        if wait := self._closed_until():
+            return self.pause(wait)
+        if ports.wall() + discord.WORST_SECONDS > self.deadline:
+            raise OutOfTime
+        before = self.roles
+        saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts)
+        if saved is None:
+            return LOST
+        self.row, self.roles, self.facts = saved, saved.roles, []
+        row_id = audit.open_roles(saved, plan, cause=self.cause, at=self.clock)
+        answers = {}
+        ended = self._call(plan, before, answers)
+        audit.close_roles(saved, row_id, answers)
+        return ended() if ended else self._finish()
+
+    def _call(self, plan, before, answers):
+        """Grants, then strips, one role a call; how the round must end early, or None. `answers` {role: (verb, answer)}."""
+        for verb, role in [(GRANT, r) for r in plan.grants] + [(STRIP, r) for r in plan.strips]:
+            call = discord.grant if verb == GRANT else discord.strip
+            try:
+                answer = call(server=self.row.server, user=self.row.user, role=role, deadline=self.deadline,
+                              reason=f"Rolekeep: {self.cause}")
+            except OutOfTime:
+                return lambda: self.pause(self.clock)
+            answers[role] = verb, answer
+            if ended := self._answered(verb, role, answer, before):
+                return ended
+        return None
+
+    def _answered(self, verb, role, answer, before):
+        """`roles` say what Discord answered; how the round must end now, or None to go on with the next role."""
+        if isinstance(answer, InDoubt):
+            return lambda: IN_DOUBT     # it may still land: write nothing, the next one takes over when the lease ends
+        if isinstance(answer, Done) or (verb, answer) == (STRIP, Refused("role_deleted")):
+            self._open_again()
+            self.roles = rules.done(self.roles, role, verb)
+        elif answer == Refused(rules.NOT_IN_SERVER):
+            self.roles, self.checked_at = rules.gone(self.roles, now=self.clock, wanting=self.wants), self.clock
+            return self._finish
+        elif isinstance(answer, Refused) or answer.scope is None:
+            self.roles = rules.refused(self.roles, role, verb, answer.why, before=before, now=self.clock,
+                                       definite=isinstance(answer, Refused))
+            return None if isinstance(answer, Refused) else lambda: self.pause(self.roles[role].block.next)
+        else:
+            return lambda: self.pause(self._come_back(answer))
+        return None
+
+    def _closed_until(self):
+        """The business instant until which Discord is closed for this server, or None when it may be called."""
+        wall = ports.wall()
+        for closed in self.closed:
+            if closed.why == servers.BAD_TOKEN and closed.token_mark != discord.token_mark():
+                servers.reopen(closed)
+            elif closed.until > wall:
+                return self._later(closed.until - wall)
+            elif closed.why == servers.BANNED and self.probe is None:
+                self.probe = servers.claim_probe(closed, until=wall + discord.BAN_SECONDS)
+                if self.probe is None:
+                    return self._later(discord.BAN_SECONDS)
+        return None
+
+    def _open_again(self):
+        """After a ban, the one who was let through has found Discord answering: everybody may call it again."""
+        if self.probe:
+            servers.reopen(self.probe)
+            self.probe, self.closed = None, []
+
+    def _come_back(self, answer):
+        """The business instant at which to try again; all other workers wait too where the answer concerns them."""
+        if not isinstance(answer, Retry):
+            return self._later(UNKNOWN_RETRY_SECONDS)
+        if answer.scope is not None:
+            servers.close(answer.scope, until=ports.wall() + answer.after, why=answer.why,
+                          token_mark=discord.token_mark() if answer.why == servers.BAD_TOKEN else None)
+            log.alarm("discord_closed", server=self.row.server, why=answer.why, seconds=int(answer.after))
+        return self._later(answer.after)
+
+    def _later(self, seconds):
+        return self.clock + min(int(seconds) + 1, LONGEST_WAIT_SECONDS)
+
+    def _due(self, roles):
+        retries = [self.clock + UNKNOWN_RETRY_SECONDS] if self.unread else []
+        return rules.due(self.subs.values(), roles, self.server, clock=self.clock, retries=retries,
+                         look_at=self.look_at, checked_at=self.checked_at)
+
+    def _finish(self):
+        roles = rules.tidy(self.roles, self.wants)
+        if members.finish(self.row, roles=roles, facts=self.facts, due_at=self._due(roles), look_at=self.look_at,
+                          checked_at=self.checked_at):
+            return SETTLED
+        newer = members.read(self.row.user, self.row.server)
+        if newer is None or newer.lease is None or newer.lease["token"] != self.row.lease["token"]:
+            return LOST
+        return replace(newer, roles=roles, checked_at=self.checked_at, look_at=self.look_at)
+
+    def pause(self, then):
+        """The lease is given back, the progress stored, and the row due at `then` or at its next end."""
+        ends = self._due(self.roles) if self.server else None
+        due_at = then if ends is None else min(then, ends)
+        return PAUSED if members.pause(self.row, roles=self.roles, facts=self.facts, due_at=due_at) else LOST

@@ -1,0 +1,137 @@
+"""The environment, read and checked once on first use: a missing or placeholder value fails loudly, by its name only."""
+import functools
+import os
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+LOCAL = "local"
+STRIPE_API = "https://api.stripe.com"
+DISCORD_API = "https://discord.com/api/v10"
+DISCORD_AUTHORIZE = "https://discord.com/oauth2/authorize"
+
+WORKER_SECONDS = 60     # the queue functions' limit; .chalice/config.json says the same, a test compares
+WEB_SECONDS = 25        # the API function's limit
+LEASE_SECONDS = WORKER_SECONDS + 60
+
+_STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9]{8,250}")
+_WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]{16,250}")
+
+
+class BadSetting(Exception):
+    """A setting is missing or unusable. The text names the setting and what it must be, never its value."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the environment decides. `live` is false for the local stage only."""
+    stage: str
+    public_url: str
+    stripe_api_base: str
+    stripe_api_key: str
+    stripe_webhook_secrets: tuple
+    discord_api_base: str
+    discord_authorize_url: str
+    discord_client_id: str
+    discord_client_secret: str
+    discord_bot_token: str
+    clock_url: str
+
+    @property
+    def live(self):
+        return self.stage != LOCAL
+
+    @property
+    def secure(self):
+        """True when browsers reach us over https: cookies are then Secure and `__Host-`."""
+        return self.public_url.startswith("https://")
+
+    @property
+    def origin(self):
+        """Scheme, host and port of the portal, as browsers send them in `Origin`."""
+        parts = urlsplit(self.public_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def stripe_livemode(self):
+        """True when the Stripe key is a live one; events of the other mode are not ours."""
+        return "_live_" in self.stripe_api_key
+
+
+def stage():
+    """The stage that names tables and queues; needs no other setting, so packaging can ask."""
+    name = os.environ.get("STAGE", LOCAL)
+    if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
+        raise BadSetting("STAGE must be 1 to 16 lower-case letters and digits, beginning with a letter")
+    return name
+
+
+def resource(name):
+    """The name of a table or queue in this stage: `rolekeep-<stage>-<name>`."""
+    return f"rolekeep-{stage()}-{name}"
+
+
+@functools.cache
+def get():
+    """The settings of this process. Raises BadSetting, naming the setting, when one is missing or not usable."""
+    live = stage() != LOCAL
+    return Settings(
+        stage=stage(),
+        public_url=_url("PUBLIC_URL", https=live),
+        stripe_api_base=_fixed("STRIPE_API_BASE", STRIPE_API, live=live),
+        stripe_api_key=_matching("STRIPE_API_KEY", _STRIPE_KEY, "a secret or restricted key (sk_… or rk_…)"),
+        stripe_webhook_secrets=_webhook_secrets(),
+        discord_api_base=_fixed("DISCORD_API_BASE", DISCORD_API, live=live),
+        discord_authorize_url=_fixed("DISCORD_AUTHORIZE_URL", DISCORD_AUTHORIZE, live=live),
+        discord_client_id=_matching("DISCORD_CLIENT_ID", re.compile(r"[0-9]{17,20}"), "the application's id"),
+        discord_client_secret=_secret("DISCORD_CLIENT_SECRET"),
+        discord_bot_token=_secret("DISCORD_BOT_TOKEN"),
+        clock_url=_clock_url(live=live),
+    )
+
+
+def _secret(name):
+    value = os.environ.get(name, "")
+    if len(value) < 16 or value != value.strip() or not value.isascii() or value.lower() in ("changeme", "placeholder"):
+        raise BadSetting(f"{name} is missing, too short, or a placeholder")
+    return value
+
+
+def _matching(name, pattern, what):
+    value = os.environ.get(name, "")
+    if not pattern.fullmatch(value):
+        raise BadSetting(f"{name} must be {what}")
+    return value
+
+
+def _webhook_secrets():
+    values = tuple(os.environ.get("STRIPE_WEBHOOK_SECRET", "").split(","))
+    if not all(_WEBHOOK_SECRET.fullmatch(value) for value in values):
+        raise BadSetting("STRIPE_WEBHOOK_SECRET must be one whsec_… secret, or several with commas while rotating")
+    return values
+
+
+def _url(name, *, https):
+    value = os.environ.get(name, "").rstrip("/")
+    parts = urlsplit(value)
+    if parts.scheme not in (("https",) if https else ("http", "https")) or not parts.hostname or parts.query:
+        raise BadSetting(f"{name} must be an {'https' if https else 'http(s)'} address without a query")
+    return value
+
+
+def _fixed(name, default, *, live):
+    """A sandbox may stand in for a processor in the local stage only."""
+    if not os.environ.get(name):
+        return default
+    value = _url(name, https=False)
+    if live and value != default:
+        raise BadSetting(f"{name} must be {default} (or unset) in every stage but '{LOCAL}'")
+    return value
+
+
+def _clock_url(*, live):
+    if not os.environ.get("CLOCK_URL"):
+        return ""
+    if live:
+        raise BadSetting(f"CLOCK_URL moves business time and is refused in every stage but '{LOCAL}'")
+    return _url("CLOCK_URL", https=False)

@@ -1,0 +1,96 @@
+"""The ledger: audit rows (written before an effect, closed after it), money intents, and parked events."""
+from dataclasses import dataclass
+
+from pynamodb.exceptions import DeleteError, DoesNotExist, PutError
+
+from chalicelib.store.tables import Ledger
+
+AUDIT_DAYS = 400
+_OPEN = "open"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One ledger row: `data` as written before the effect, `outcome` as written after it (None while open)."""
+    subject: str
+    id: str
+    kind: str
+    at: int
+    data: dict
+    outcome: dict | None
+
+
+def member_subject(user, server):
+    """The subject of everything that was done about one member of one server."""
+    return f"member#{user}#{server}"
+
+
+def open_audit(*, subject, row_id, at, data):
+    """There is an audit row for what is about to be done: cause, actor, evidence, changes. A crash leaves it open."""
+    Ledger(subject, row_id, kind="audit", at=at, data=data, ttl=at + AUDIT_DAYS * 86_400).save()
+
+
+def close_audit(*, subject, row_id, outcome):
+    """The audit row tells how it went."""
+    Ledger(subject, row_id).update([Ledger.outcome.set(outcome)])
+
+
+def of(subject, *, limit=100):
+    """The newest rows of a subject."""
+    return [_entry(item) for item in Ledger.query(subject, scan_index_forward=False, limit=limit, consistent_read=True)]
+
+
+def open_intent(*, key, at, data):
+    """(entry, ours): the one open money intent of this subscription. `ours` is False when it was open already.
+
+    It is written before the processor is called, so that a time-out or a crash leaves the idempotency key to go on with.
+    """
+    item = Ledger(f"money#{key}", _OPEN, kind="intent", at=at, data=data)
+    try:
+        item.save(Ledger.subject.does_not_exist())
+        return _entry(item), True
+    except PutError as error:
+        if error.cause_response_code != "ConditionalCheckFailedException":
+            raise
+    standing = read_intent(key)
+    return (standing, False) if standing else open_intent(key=key, at=at, data=data)
+
+
+def read_intent(key):
+    """The open money intent of this subscription, or None."""
+    try:
+        return _entry(Ledger.get(f"money#{key}", _OPEN, consistent_read=True))
+    except DoesNotExist:
+        return None
+
+
+def close_intent(entry, *, at, outcome):
+    """The intent is over and kept under its own id; the next one may open. Closing it twice changes nothing."""
+    Ledger(entry.subject, f"{entry.at:012d}-{entry.data['intent']}", kind="intent", at=entry.at, data=entry.data,
+           outcome=outcome | {"at": at}, ttl=entry.at + AUDIT_DAYS * 86_400).save()
+    try:
+        Ledger(entry.subject, _OPEN).delete(Ledger.data["intent"] == entry.data["intent"])
+    except DeleteError as error:
+        if error.cause_response_code != "ConditionalCheckFailedException":
+            raise
+
+
+def park(*, account, row_id, at, data):
+    """The event is kept where somebody is told; parking the same thing again leaves one row. True when it is new."""
+    try:
+        Ledger(f"parked#{account}", row_id, kind="parked", at=at, data=data).save(Ledger.subject.does_not_exist())
+        return True
+    except PutError as error:
+        if error.cause_response_code == "ConditionalCheckFailedException":
+            return False
+        raise
+
+
+def parked(account, *, limit=100):
+    """What is parked for this account."""
+    return [_entry(item) for item in Ledger.query(f"parked#{account}", limit=limit, consistent_read=True)]
+
+
+def _entry(item):
+    return Entry(item.subject, item.id, item.kind, int(item.at), item.data.as_dict(),
+                 item.outcome.as_dict() if item.outcome else None)

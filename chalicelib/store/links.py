@@ -1,0 +1,60 @@
+"""How to find a member: checkout intents and processor subscriptions. Written before the request that needs them."""
+from dataclasses import dataclass
+
+from pynamodb.exceptions import DoesNotExist, UpdateError
+
+from chalicelib.store.tables import Link
+
+INTENT_DAYS = 60    # webhooks come late: at least 45 days
+
+
+@dataclass(frozen=True)
+class Found:
+    """The member that a link leads to; for an intent also what was to be bought, and the subscription that claimed it."""
+    user: str
+    server: str
+    offer: str | None = None
+    account: str | None = None
+    claimed_by: str | None = None
+
+
+def of_subscription(key):
+    """The member of this subscription (key of domain.ids.subscription_key), or None."""
+    return _get(key)
+
+
+def of_intent(intent):
+    """The member who began this checkout, or None when we never made such an intent."""
+    return _get(f"intent:{intent}")
+
+
+def make_intent(intent, *, user, server, offer, account, now):
+    """A purchase of this offer is bound to this member; one subscription may claim it, for `INTENT_DAYS`."""
+    Link(f"intent:{intent}", user_id=user, server_id=server, offer_id=offer, account=account, made_at=now,
+         ttl=now + INTENT_DAYS * 86_400).save()
+
+
+def claim_intent(intent, key):
+    """True when the subscription `key` holds this intent, now or since earlier; False when another one claimed it first."""
+    try:
+        Link(f"intent:{intent}").update(
+            [Link.claimed_by.set(key)],
+            condition=Link.user_id.exists() & (Link.claimed_by.does_not_exist() | (Link.claimed_by == key)))
+        return True
+    except UpdateError as error:
+        if error.cause_response_code == "ConditionalCheckFailedException":
+            return False
+        raise
+
+
+def link_subscription(key, *, user, server, offer, account, now):
+    """This subscription leads to this member, for as long as it exists."""
+    Link(key, user_id=user, server_id=server, offer_id=offer, account=account, made_at=now).save()
+
+
+def _get(link_id):
+    try:
+        item = Link.get(link_id, consistent_read=True)
+    except DoesNotExist:
+        return None
+    return Found(item.user_id, item.server_id, item.offer_id, item.account, item.claimed_by)

@@ -1,0 +1,104 @@
+"""Servers: settings and offers, the directory, and what closes the Discord calls of a server or of all of them."""
+from dataclasses import dataclass, replace
+
+from pynamodb.exceptions import UpdateError
+
+from chalicelib.domain.offers import from_item
+from chalicelib.store.tables import ServerItem
+
+EVERYWHERE = "everywhere"
+_SETTINGS, _DISCORD, _DIRECTORY = "settings", "discord", "directory"
+
+# Why Discord is closed; until when it stays so is `closed_until` on the wall clock.
+RATE_LIMITED, NO_ACCESS, BANNED, BAD_TOKEN = "rate_limited", "no_access", "banned", "bad_token"
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Discord may not be called before `until` (wall clock). `token_mark` names the bot token that was refused."""
+    scope: str
+    until: float
+    why: str
+    token_mark: str | None = None
+
+
+def read(server_id):
+    """(Server or None, [Closed]): its settings, and what closes its Discord calls; two keys in one consistent read."""
+    keys = [(server_id, _SETTINGS), (server_id, _DISCORD), (EVERYWHERE, _DISCORD)]
+    server, closed = None, []
+    for item in ServerItem.batch_get(keys, consistent_read=True):
+        if item.kind == _SETTINGS:
+            server = from_item(server_id, item.settings.as_dict())
+        elif item.closed_until is not None:
+            closed.append(Closed(item.server_id, float(item.closed_until), item.why, item.token_mark))
+    return server, closed
+
+
+def read_many(server_ids):
+    """{server id: (Server or None, [Closed])} in one batch read (eventually consistent: for showing only)."""
+    keys = [(server, kind) for server in server_ids for kind in (_SETTINGS, _DISCORD)]
+    items = list(ServerItem.batch_get([*keys, (EVERYWHERE, _DISCORD)])) if keys else []
+    closed = [Closed(i.server_id, float(i.closed_until), i.why, i.token_mark) for i in items if i.closed_until is not None]
+    settings = {i.server_id: from_item(i.server_id, i.settings.as_dict()) for i in items if i.kind == _SETTINGS}
+    return {server: (settings.get(server), [c for c in closed if c.scope in (server, EVERYWHERE)])
+            for server in server_ids}
+
+
+def directory():
+    """The ids of the servers that sell here, in one query."""
+    return [item.kind for item in ServerItem.query(_DIRECTORY)]
+
+
+def write(server_id, settings):
+    """The server is registered with these settings: {name, offers, role_names, accounts, terms_url, privacy_url}."""
+    ServerItem(server_id, _SETTINGS, settings=settings).save()
+    ServerItem(_DIRECTORY, server_id).save()
+
+
+def adopt_portal_configuration(server_id, configuration, *, instead_of=""):
+    """True when `configuration` is the server's portal configuration; False when another one was stored meanwhile."""
+    field = ServerItem.settings["portal_configuration"]
+    unset = field.does_not_exist() | (field == "")
+    try:
+        ServerItem(server_id, _SETTINGS).update([field.set(configuration)],
+                                                condition=(field == instead_of) if instead_of else unset)
+        return True
+    except UpdateError as error:
+        if error.cause_response_code == "ConditionalCheckFailedException":
+            return False
+        raise
+
+
+def close(scope, *, until, why, token_mark=None):
+    """No worker calls Discord for `scope` (a server id, or EVERYWHERE) before `until`; a later closing is never shortened."""
+    item = ServerItem(scope, _DISCORD)
+    actions = [ServerItem.closed_until.set(until), ServerItem.why.set(why),
+               ServerItem.token_mark.set(token_mark) if token_mark else ServerItem.token_mark.remove()]
+    try:
+        item.update(actions, condition=ServerItem.closed_until.does_not_exist() | (ServerItem.closed_until < until))
+    except UpdateError as error:
+        if error.cause_response_code != "ConditionalCheckFailedException":
+            raise
+
+
+def claim_probe(closed, *, until):
+    """The new Closed for exactly one caller, who may try Discord although a ban was seen; None: wait until `until`."""
+    try:
+        ServerItem(closed.scope, _DISCORD).update([ServerItem.closed_until.set(until)],
+                                                  condition=ServerItem.closed_until == closed.until)
+        return replace(closed, until=until)
+    except UpdateError as error:
+        if error.cause_response_code == "ConditionalCheckFailedException":
+            return None
+        raise
+
+
+def reopen(closed):
+    """Discord may be called again for this scope, unless it was closed anew since `closed` was read."""
+    try:
+        ServerItem(closed.scope, _DISCORD).update(
+            [ServerItem.closed_until.remove(), ServerItem.why.remove(), ServerItem.token_mark.remove()],
+            condition=ServerItem.closed_until == closed.until)
+    except UpdateError as error:
+        if error.cause_response_code != "ConditionalCheckFailedException":
+            raise

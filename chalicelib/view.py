@@ -1,0 +1,145 @@
+"""How a membership is shown: pure, from stored facts, at a given instant."""
+from datetime import UTC, datetime
+
+from chalicelib.domain import plan as rules
+from chalicelib.domain.subscription import UNREAD, access
+
+WHY = {
+    "not_in_server": ("You are not in this Discord server.", "Join the server, then press “Restore my roles”."),
+    "missing_permissions": ("The bot is not allowed to change this role: its own role must be above it, and it needs "
+                            "“Manage Roles”.", "Ask the server's owner to mend this; it is tried again by itself."),
+    "role_deleted": ("This role no longer exists in the server.", "Ask the server's owner to mend the offer."),
+    "banned_member": ("You are banned from this server.", "Ask the server's owner; you can still cancel here."),
+    "discord_unavailable": ("Discord did not answer.", "Nothing: it is tried again by itself."),
+    "rate_limited": ("Discord asked us to slow down.", "Nothing: it is tried again by itself."),
+    "no_access": ("The bot cannot reach this server.", "Ask the server's owner to add the bot again."),
+    "banned": ("Discord is not answering our bot for now.", "Nothing: it is tried again by itself."),
+    "bad_token": ("Discord does not accept our bot's credentials.", "The operator has been told."),
+    "working": ("Your role is being set.", "Nothing: it takes a few seconds."),
+    "ending": ("Your role is being removed.", "Nothing: it takes a few seconds."),
+}
+_OTHER = ("Discord refused this role.", "Ask the server's owner; it is tried again by itself.")
+
+
+def iso(instant):
+    """An instant as ISO 8601 in UTC, or None."""
+    return None if instant is None else datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def words(instant):
+    """An instant as people read it, in UTC."""
+    return datetime.fromtimestamp(instant, UTC).strftime("%-d %B %Y, %H:%M UTC")
+
+
+def membership(row, server, closed_why, *, now):
+    """One server of the profile: its subscriptions, and every role with its real state."""
+    wants = rules.wanted(row.subs.values(), server, now)
+    shown = [role(row, server, role_id, wants.get(role_id), closed_why)
+             for role_id in sorted(set(wants) | {r for r, known in row.roles.items() if known.state != rules.ABSENT})]
+    read = [sub.read_at for sub in row.subs.values() if sub.read_at and not sub.terminal]
+    return {
+        "id": row.server, "name": server.name, "checked_at": iso(row.checked_at),
+        "as_of": iso(min(read) if read else row.checked_at), "roles": shown,
+        "subscriptions": [subscription(sub, server, now=now) for sub in sorted(
+            row.subs.values(), key=lambda sub: (sub.terminal, -sub.read_at, sub.key))],
+        "actions": ["restore"] if wants else [],
+    }
+
+
+def role(row, server, role_id, want, closed_why):
+    """held, pending, blocked or ending, why, and until when; `subscriptions` are the reasons it has."""
+    known = row.roles.get(role_id, rules.Role())
+    state, why = _state(known, want, closed_why)
+    text, step = WHY.get(why, _OTHER) if why else ("", "")
+    return {
+        "id": role_id, "name": server.role_name(role_id), "state": state,
+        "why": {"code": why, "text": text, "next": step, "retry_at": iso(known.block.next) if known.block else None}
+        if why else None,
+        "until": iso(want.until) if want else None, "renews": bool(want) and want.until is None,
+        "grace": bool(want) and want.grace,
+        "subscriptions": [key.rsplit(":", 1)[1] for key in want.sources] if want else [],
+        "actions": ["restore"] if want and state != "held" else [],
+    }
+
+
+def _state(known, want, closed_why):
+    blocked = known.block.why if known.block else None
+    if want is None:
+        return "ending", blocked or closed_why or "ending"
+    if known.state == rules.HELD:
+        return "held", None
+    if blocked and known.block.verb == rules.GRANT:
+        return "blocked", blocked
+    return ("blocked", closed_why) if closed_why else ("pending", "working")
+
+
+def subscription(sub, server, *, now):
+    """A subscription in the same form for every processor, with its exact end or renewal instant and what can be done."""
+    bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
+    ends = _ends(sub, server, now)
+    return {
+        "id": sub.id, "processor": "stripe", "status": sub.status,
+        "offer": {"id": bought[0].id, "name": bought[0].name} if bought else None,
+        "price": bought[1].shown() if bought else None,
+        "role_ids": sorted({r for item in sub.items if (b := server.buying(sub.account, item.price)) for r in b[0].roles}),
+        "cancel_scheduled": sub.scheduled,
+        **{name: iso(value) if name.endswith(("_at", "_until")) else value for name, value in ends.items()},
+        "ended_at": iso(sub.ended_at), "as_of": iso(sub.read_at) if sub.read_at else None,
+        "actions": actions(sub, ends["state"]),
+    }
+
+
+def _ends(sub, server, now):
+    """{state, text, renews_at, ends_at, access_until}: one meaning, worked out by the same rule that the sweep uses."""
+    nothing = {"renews_at": None, "ends_at": None, "access_until": None}
+    if sub.status == UNREAD:
+        return nothing | {"state": "pending", "text": "Your payment is being confirmed."}
+    given = [(item, access(sub, item, grace_days=_grace_days(sub, item, server), now=now)) for item in sub.items]
+    standing = [(item, a) for item, a in given if a.stands]
+    if sub.terminal or sub.status in ("unpaid", "paused"):
+        return nothing | {"state": "ended", "text": _ended(sub)}
+    if sub.status == "incomplete":
+        return nothing | {"state": "pending", "text": "The first payment is not complete."}
+    if sub.status == "past_due":
+        until = max((a.until for _, a in standing), default=None)
+        text = f"The last payment failed. You keep access until {words(until)}: update your payment method." if until else \
+            "The last payment failed and the grace period is over. Update your payment method to get access back."
+        return nothing | {"state": "grace" if until else "ended", "text": text, "access_until": until,
+                          "ends_at": sub.scheduled_end}
+    if sub.scheduled:
+        end = sub.scheduled_end
+        text = f"Ends on {words(end)}. There is no further charge." if now < end else "Has ended."
+        return nothing | {"state": "ending" if now < end else "ended", "text": text, "ends_at": end, "access_until": end}
+    renews = min(item.end for item in sub.items)
+    return nothing | {"state": "active", "text": f"Renews on {words(renews)}.", "renews_at": renews,
+                      "access_until": max(item.end for item in sub.items)}
+
+
+def _grace_days(sub, item, server):
+    bought = server.buying(sub.account, item.price)
+    return bought[0].grace_days if bought else 0
+
+
+def _ended(sub):
+    if sub.status == "paused":
+        return "Paused: no access while it is."
+    if sub.status == "unpaid":
+        return "Not paid: access has ended."
+    return f"Ended on {words(sub.ended_at)}." if sub.ended_at else "Ended."
+
+
+def actions(sub, state):
+    """What can be done with a subscription now; cancel, undo and restore never depend on the owner's set-up."""
+    if sub.status == UNREAD or sub.terminal:
+        return ["manage"] if sub.customer else []
+    return ["manage", "payment_method", "undo" if sub.scheduled and state != "ended" else "cancel"]
+
+
+_WITHOUT_CENTS = ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
+
+
+def money(price):
+    """{amount, currency} as people read it; Stripe's zero-decimal currencies have no cents (docs.stripe.com/currencies)."""
+    currency = price["currency"]
+    amount = f"{price['amount']}" if currency in _WITHOUT_CENTS else f"{price['amount'] / 100:.2f}"
+    return f"{amount} {currency.upper()}"

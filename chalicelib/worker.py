@@ -1,0 +1,104 @@
+"""The queue functions: each record is looked at on its own, and only those that failed come back."""
+import json
+
+from chalicelib import audit, log, ports
+from chalicelib.domain import ids
+from chalicelib.gateways import queues, stripe
+from chalicelib.gateways.outcomes import OutOfTime, Unknown
+from chalicelib.reconcile import Look, reconcile
+from chalicelib.store import links
+
+VERSIONS = (queues.MESSAGE_VERSION,)
+RECORD_SECONDS = 30     # a record is not started with less than this left: one fetch, one role change and the writes fit
+MARGIN_SECONDS = 3      # what is left of the function's time after the last outside call
+
+
+class Unusable(Exception):
+    """The message is not one of ours, or of a version this code does not know: it goes to the dead-letter queue."""
+
+
+def run(records, *, handle, remaining):
+    """{"batchItemFailures": [...]}: the records that failed, or that there was no time to start; the others are done.
+
+    `records` are SQS records as Lambda delivers them, `handle(message, deadline)` does one, `remaining()` tells the
+    function's time left in seconds.
+    """
+    failed = []
+    for record in records:
+        if remaining() < RECORD_SECONDS:
+            failed.append(record["messageId"])
+            continue
+        try:
+            handle(_message(record["body"]), deadline=ports.wall() + remaining() - MARGIN_SECONDS)
+        except Exception as error:
+            log.failure("record_failed", error, message_id=record["messageId"])
+            failed.append(record["messageId"])
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+
+
+def stripe_event(message, *, deadline):
+    """The member whom this event concerns has been looked at, or the event is parked, or comes again by itself."""
+    account = _checked(message, "account", "account")
+    key = ids.subscription_key("stripe", account, _checked(message, "subscription", "subscription"))
+    event = _checked(message, "event", "event")
+    found = links.of_subscription(key)
+    if found is None:
+        found = _identify(message, key, account, deadline)
+    if found is not None:
+        reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline)
+
+
+def member(message, *, deadline):
+    """The member has been looked at; with `look`, Discord was asked what it shows."""
+    user, server = (_checked(message, field, "snowflake") for field in ("user", "server"))
+    cause = str(message.get("cause", "sweep"))[:60]
+    reconcile(Look(user, server, cause, look=message.get("look") is True), deadline=deadline)
+
+
+def _identify(message, key, account, deadline):
+    """The member of a subscription seen for the first time, now linked; None when it was parked or must come again.
+
+    The subscription names a checkout intent; that is a claim, and our own intent row is the binding. The link is written
+    before the request that needs it: a crash in between leaves nothing that a redelivery does not repeat.
+    """
+    if account != "operator":
+        return audit.park_event(message, "unknown_account", at=ports.now())
+    try:
+        intent = stripe.intent_of(key, deadline=deadline)
+    except OutOfTime:
+        intent = Unknown("out_of_time")
+    if isinstance(intent, Unknown):
+        return _again(message, intent.why)
+    bound = links.of_intent(intent) if intent else None
+    if bound is None:
+        return audit.park_event(message, "unknown_link", at=ports.now())
+    if bound.account != account:
+        return audit.park_event(message, "other_account", at=ports.now())
+    if not links.claim_intent(intent, key):
+        return audit.park_event(message, "intent_claimed", at=ports.now())
+    links.link_subscription(key, user=bound.user, server=bound.server, offer=bound.offer, account=account, now=ports.now())
+    return bound
+
+
+def _again(message, why):
+    """The same message comes again later, for as long as the processor cannot be asked: a wait fills no dead letters."""
+    tries = min(int(message.get("tries", 0)), 20)
+    delay = min(10 * 2 ** tries, queues.LONGEST_DELAY)
+    queues.send(queues.STRIPE_EVENTS, message | {"tries": tries + 1}, delay=delay)
+    log.alarm("identify_later", why=why, seconds=delay)
+
+
+def _message(body):
+    try:
+        message = json.loads(body)
+    except ValueError:
+        raise Unusable("not JSON") from None
+    if not isinstance(message, dict) or message.get("v") not in VERSIONS:
+        raise Unusable("not a message of a known version")
+    return message
+
+
+def _checked(message, field, kind):
+    if not ids.valid(kind, message.get(field)):
+        raise Unusable(f"no usable {field}")
+    return message[field]
