@@ -1,0 +1,216 @@
+"""`python -m infra.local.run`: Rolekeep and everything it talks to, on this machine, with no account anywhere.
+
+Two processes. MiniStack is a child, because it saves its state only while it is being stopped and must be able to
+outlive us for that (see aws.py). Everything else is threads of this process: the sandboxes keep each change in a file
+at once, so they lose nothing with us; one process is one thing to start, stop, watch and profile, and no part can be
+left behind holding a port. The parts still meet over HTTP only, as deployed.
+
+Settings: PORT (8000; the three ports above it are used too), RESET=1 (forget what an earlier run kept), DEMO=0 (no
+demo data), SPEED (30: a schedule of one minute fires every 2 s, a failed message comes again after a 30th of its
+visibility timeout), STATE_FOLDER (.local/<PORT>).
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import time
+
+from infra.local import aws, pollers, scheduler, web
+from infra.local.aws import CannotStart
+from infra.local.sandbox import discord, stripe
+from infra.local.sandbox.clock import SandboxClock
+from infra.local.sandbox.http import serve
+
+PARTS = ("Rolekeep", "Stripe sandbox", "Discord sandbox", "embedded AWS")
+DEFAULT_PORT = 8000
+# Not secrets: they open nothing but the sandboxes on this machine. Shapes as the product checks them.
+STRIPE_KEY = "sk_test_sandboxOnThisMachine"
+WEBHOOK_SECRET = "whsec_sandboxOnThisMachine"
+log = logging.getLogger("rolekeep.local.run")
+
+
+class Stopped(BaseException):
+    """Somebody asked this process to end; no `except Exception` on the way may swallow it."""
+
+
+class Instance:
+    """One running Rolekeep with its surroundings. `with Instance(...) as it:` it is ready inside, saved after.
+
+    `port`: the product's; the three after it belong to the sandboxes and to the embedded AWS. One per process: the
+    product reads its settings once.
+    """
+
+    def __init__(self, *, port, folder, reset=False, demo=True, speed=30.0):
+        self.port, self.folder, self.speed = port, pathlib.Path(folder), speed
+        self.url, self.stripe_url, self.discord_url, self.aws_url = (
+            f"http://{aws.HOST}:{port + n}" for n in range(len(PARTS)))
+        self._demo, self._begun = demo, self.folder / "begun"
+        self._fresh = reset or not self._begun.exists()
+        self._parts = contextlib.ExitStack()
+
+    def __enter__(self):
+        try:
+            self._start()
+        except BaseException:
+            self._parts.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._parts.close()
+
+    def died(self):
+        """Answer whether a part without which nothing works has ended by itself."""
+        return self._aws.died()
+
+    def _start(self):
+        """Start in the order of need; what is stopped is stopped in the reverse order, MiniStack last."""
+        for number, part in enumerate(PARTS[:3]):
+            refuse_taken_port(self.port + number, part)
+        self._start_aws()
+        self._start_sandboxes()
+        aws.use(self.aws_url, "local")
+        os.environ.update(self._product_settings())
+        app = importlib.import_module("app").app
+        self._start_workers(app)
+        server = web.WebServer(app, port=self.port)
+        self._parts.callback(server.stop)
+        if self._fresh:
+            self._seed()
+
+    def _start_aws(self):
+        self._aws = aws.EmbeddedAws(port=self.port + 3, stage="local", state_folder=self.folder / "aws")
+        # Not `fresh` when the demo data was complete once; a start that was cut short begins again from nothing.
+        self._aws.start(fresh=self._fresh)
+        self._parts.callback(self._aws.stop)
+        if self._fresh:
+            self._begun.unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "sandbox", ignore_errors=True)
+
+    def _start_workers(self, app):
+        running = [*pollers.start_pollers(app, self._aws.client("sqs"), speed=self.speed),
+                   scheduler.Scheduler(app, speed=self.speed).start()]
+        self._parts.callback(_stop_together, running)
+
+    def _start_sandboxes(self):
+        kept = self.folder / "sandbox"
+        clock = SandboxClock(kept / "clock.json")
+        world = discord.DiscordSandbox(clock=clock, path=kept / "discord.json", app={
+            "redirect_uris": [f"{self.url}/auth/discord/callback"]})
+        self._parts.callback(world.save)
+        self._parts.callback(serve(world.handle, self.port + 2).stop)
+        endpoint = stripe.Endpoint(f"{self.url}/webhooks/stripe/operator", (WEBHOOK_SECRET,))
+        self._parts.callback(stripe.serve(
+            port=self.port + 1, clock=clock, state_file=kept / "stripe.json", endpoints=[endpoint],
+            api_keys=(STRIPE_KEY,)).stop)
+
+    def _product_settings(self):
+        return {
+            "PUBLIC_URL": self.url,
+            "STRIPE_API_BASE": self.stripe_url,
+            "STRIPE_API_KEY": STRIPE_KEY,
+            "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+            "DISCORD_API_BASE": f"{self.discord_url}/api/v10",
+            "DISCORD_AUTHORIZE_URL": f"{self.discord_url}/oauth2/authorize",
+            "DISCORD_CLIENT_ID": discord.SANDBOX_APP["client_id"],
+            "DISCORD_CLIENT_SECRET": discord.SANDBOX_APP["client_secret"],
+            "DISCORD_BOT_TOKEN": discord.SANDBOX_APP["bot_token"],
+            "CLOCK_URL": f"{self.stripe_url}/_sandbox/clock",
+        }
+
+    def _seed(self):
+        """Demo data is there, or the terminal says why not; only then does the folder count as begun."""
+        if self._demo:
+            from infra.local import demo
+
+            demo.seed(self)
+        self._begun.touch()
+
+
+def refuse_taken_port(port, part):
+    """Raise CannotStart, with the way out, when somebody listens on a port that a part needs."""
+    if aws.port_is_taken(port):
+        raise CannotStart(
+            f"Port {port} ({part}) is already in use. End what uses it (another Rolekeep?), "
+            f"or use other ports: make run PORT={DEFAULT_PORT + 100}")
+
+
+def _stop_together(running):
+    for part in running:
+        part.ask_to_stop()
+    for part in running:
+        part.join(70)  # a function may take a minute
+
+
+def _stop_on(signal_number, _frame):
+    signal.signal(signal_number, signal.SIG_DFL)  # the second one ends us at once; MiniStack still saves
+    raise Stopped(signal.Signals(signal_number).name)
+
+
+def _log_into(folder):
+    """Everything the parts print or log goes to a file, so that the terminal shows what matters; answers its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "rolekeep.log"
+    if path.exists():
+        path.replace(folder / "rolekeep.log.1")
+    sys.stdout = open(path, "w", buffering=1)
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    for noisy in ("botocore", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return path
+
+
+def announce(instance, log_path, say):
+    """Say that it is ready, in the line that scripts wait for, and where everything is."""
+    say(f"Rolekeep is ready: {instance.url}")
+    say(f"  Who holds which role (Discord sandbox):  {instance.discord_url}/")
+    say(f"  Stripe sandbox:                          {instance.stripe_url}/")
+    say(f"  Sandbox controls (clock, faults, ...):   {instance.stripe_url}/_sandbox/  {instance.discord_url}/_sandbox/")
+    say(f"  Log and state:                           {log_path}")
+    say("  Ctrl+C stops and saves; RESET=1 begins afresh.")
+
+
+def main():
+    """Run until SIGINT or SIGTERM; exit code 0 after a stop in good order, 1 when it could not start."""
+    terminal = sys.stdout
+
+    def say(text):
+        print(text, file=terminal, flush=True)
+
+    try:
+        port = int(os.environ.get("PORT") or DEFAULT_PORT)
+        speed = float(os.environ.get("SPEED") or 30)
+    except ValueError:
+        say("PORT and SPEED must be numbers.")
+        return 1
+    folder = pathlib.Path(os.environ.get("STATE_FOLDER") or aws.ROOT / ".local" / str(port))
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, _stop_on)
+    try:
+        log_path = _log_into(folder)
+        with Instance(port=port, folder=folder, reset=os.environ.get("RESET") == "1",
+                      demo=os.environ.get("DEMO") != "0", speed=speed) as instance:
+            announce(instance, log_path, say)
+            wait_for_the_end(instance)
+    except CannotStart as reason:
+        say(str(reason))
+        return 1
+    except Stopped:
+        say("Stopped; everything is saved.")
+    return 0
+
+
+def wait_for_the_end(instance):
+    """Return never: a signal raises Stopped, the death of a part CannotStart."""
+    while not instance.died():
+        time.sleep(0.5)
+    raise CannotStart(f"The embedded AWS has ended by itself; {instance.folder / 'aws' / 'ministack.log'} may say why.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
