@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from chalicelib import audit, log, ports, settings
 from chalicelib.domain import plan as rules
 from chalicelib.domain.plan import GRANT, STRIP
-from chalicelib.gateways import discord, stripe
+from chalicelib.gateways import discord, stripe, wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry, Unknown
 from chalicelib.store import members, servers
 
@@ -146,7 +146,7 @@ class _Round:
     def _apply(self, plan):
         if wait := self._closed_until():
             return self.pause(wait)
-        if ports.wall() + discord.WORST_SECONDS > self.deadline:
+        if ports.wall() + wire.WORST_SECONDS > self.deadline:
             raise OutOfTime
         before = self.roles
         saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts)

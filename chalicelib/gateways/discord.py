@@ -2,18 +2,16 @@
 
 Error codes, rate limits and bans: Discord's documentation (topics/rate-limits, topics/opcodes-and-status-codes), API v10.
 """
-import functools
 from urllib.parse import quote, urlencode
 
 import requests
 
 from chalicelib import ports, settings
+from chalicelib.gateways import wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry
 from chalicelib.store.servers import BAD_TOKEN, BANNED, EVERYWHERE, NO_ACCESS, RATE_LIMITED
 
 USER_AGENT = "DiscordBot (https://github.com/rolekeep/rolekeep, 0.1.0)"
-_CONNECT, _READ = 3, 8
-WORST_SECONDS = _CONNECT + _READ + 1
 OUTAGE_SECONDS = 60
 BAN_SECONDS = 600
 NO_ACCESS_SECONDS = 3_600
@@ -30,14 +28,6 @@ class SignInFailed(Exception):
     def __init__(self, *, retry):
         super().__init__("Discord did not confirm the sign-in")
         self.retry = retry
-
-
-@functools.cache
-def _session():
-    session = requests.Session()
-    session.trust_env = False   # a ~/.netrc entry would replace the Authorization header
-    session.headers["User-Agent"] = USER_AGENT
-    return session
 
 
 def grant(*, server, user, role, reason, deadline):
@@ -81,17 +71,17 @@ def who_signed_in(*, code, verifier, redirect_uri):
     """{id, name} of the Discord user who gave this code. Raises SignInFailed. The access token is used once and not kept."""
     config = settings.get()
     try:
-        answer = _session().post(
-            f"{config.discord_api_base}/oauth2/token", timeout=(_CONNECT, _READ), allow_redirects=False,
-            auth=(config.discord_client_id, config.discord_client_secret),
+        answer = wire.session().post(
+            f"{config.discord_api_base}/oauth2/token", timeout=wire.TIMEOUT, allow_redirects=False,
+            headers={"User-Agent": USER_AGENT}, auth=(config.discord_client_id, config.discord_client_secret),
             data={"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri, "code_verifier": verifier})
         if answer.status_code != 200:
             raise SignInFailed(retry=answer.status_code >= 500 or answer.status_code == 429)
         token = answer.json()
         if "identify" not in token["scope"].split():
             raise SignInFailed(retry=False)
-        me = _session().get(f"{config.discord_api_base}/users/@me", timeout=(_CONNECT, _READ), allow_redirects=False,
-                            headers={"Authorization": f"Bearer {token['access_token']}"})
+        me = wire.session().get(f"{config.discord_api_base}/users/@me", timeout=wire.TIMEOUT, allow_redirects=False, headers={
+            "User-Agent": USER_AGENT, "Authorization": f"Bearer {token['access_token']}"})
         if me.status_code != 200:
             raise SignInFailed(retry=True)
         user = me.json()
@@ -101,14 +91,14 @@ def who_signed_in(*, code, verifier, redirect_uri):
 
 
 def _bot(method, path, *, server, deadline, reason=None):
-    if ports.wall() + WORST_SECONDS > deadline:
+    if ports.wall() + wire.WORST_SECONDS > deadline:
         raise OutOfTime
-    headers = {"Authorization": f"Bot {settings.get().discord_bot_token}"}
+    headers = {"User-Agent": USER_AGENT, "Authorization": f"Bot {settings.get().discord_bot_token}"}
     if reason:
         headers["X-Audit-Log-Reason"] = quote(reason)[:512]
     try:
-        answer = _session().request(method, f"{settings.get().discord_api_base}{path}", headers=headers,
-                                    timeout=(_CONNECT, _READ), allow_redirects=False)
+        answer = wire.session().request(method, f"{settings.get().discord_api_base}{path}", headers=headers,
+                                        timeout=wire.TIMEOUT, allow_redirects=False)
     except requests.ConnectTimeout:
         return Retry(OUTAGE_SECONDS, "discord_unavailable")
     except requests.RequestException as error:

@@ -2,8 +2,8 @@
 import requests
 
 from chalicelib import settings
+from chalicelib.gateways import wire
 
-_session = requests.Session()
 _last = 0
 
 
@@ -11,7 +11,7 @@ def offset():
     """Seconds by which business time is ahead of the wall clock; the last known one while the sandbox is away."""
     global _last
     try:
-        answer = _session.get(settings.get().clock_url, timeout=(1, 2))
+        answer = wire.session().get(settings.get().clock_url, timeout=(1, 2))
         answer.raise_for_status()
         _last = int(answer.json()["offset"])
     except (requests.RequestException, ValueError, KeyError):

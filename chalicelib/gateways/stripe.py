@@ -8,23 +8,19 @@ import functools
 from chalicelib import ports, settings
 from chalicelib.domain import ids
 from chalicelib.domain.subscription import Unreadable, from_stripe
+from chalicelib.gateways import wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Unknown
 
-_CONNECT, _READ = 3, 8
-WORST_SECONDS = _CONNECT + _READ + 1
 API_VERSION = "2026-10-28.endive"
 
 
 @functools.cache
 def _client():
-    import requests
     import stripe
-    session = requests.Session()
-    session.trust_env = False   # a ~/.netrc entry would replace the Authorization header
     return stripe.StripeClient(
         settings.get().stripe_api_key, stripe_version=API_VERSION, max_network_retries=0,
         base_addresses={"api": settings.get().stripe_api_base},
-        http_client=stripe.RequestsClient(timeout=(_CONNECT, _READ), session=session))
+        http_client=stripe.RequestsClient(timeout=wire.TIMEOUT, session=wire.session()))
 
 
 def read_subscription(key, *, read_at, deadline):
@@ -143,5 +139,5 @@ def _why(error):
 
 
 def _in_time(deadline):
-    if ports.wall() + WORST_SECONDS > deadline:
+    if ports.wall() + wire.WORST_SECONDS > deadline:
         raise OutOfTime
