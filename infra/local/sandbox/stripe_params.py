@@ -89,14 +89,15 @@ def typed(rules, value, at=""):
 
 
 def _any_of(choices, value, at):
-    first = None
+    refusals = []
     for choice in choices:
+        if choice == {"type": "object"}:  # the typing of a metadata hash as "any object" beside "object of strings"
+            continue
         try:
             return typed(choice, value, at)
         except Refusal as refusal:
-            better = isinstance(value, dict) and not refusal.error["message"].startswith(("Invalid object", "Invalid string", "Invalid " + at))
-            first = refusal if first is None or better else first
-    raise first
+            refusals.append(refusal)
+    raise next((refusal for refusal in refusals if "code" in refusal.error), refusals[0])
 
 
 def _object(rules, value, at):

@@ -1,0 +1,295 @@
+"""A stateful Stripe: one account at API version 2026-10-28.endive, with hosted pages, signed webhooks and a clock to move.
+
+In process, without sockets or threads:
+
+    sandbox = StripeSandbox(clock=SandboxClock(wall=...), post=lambda url, headers, body: 200, endpoints=[Endpoint(url, ("whsec_x",))])
+    status, headers, body = sandbox.handle("POST", "/v1/products", {"Authorization": "Bearer " + KEY}, b"name=Gold")
+    sandbox.clock.advance(31 * 86400)      # rolls every subscription, in time order
+    sandbox.deliveries.pump()              # posts what is due
+
+Over HTTP: `serve(...)`, or `python -m infra.local.sandbox.stripe --port 8001 --webhook URL --secret whsec_...`.
+Where each shape comes from, and what is assumed: docs/sandbox-stripe-notes.md.
+"""
+import argparse
+import copy
+import json
+import re
+import secrets
+import threading
+from base64 import b64decode
+from urllib.parse import urlencode
+
+from . import http, statefile
+from .clock import SandboxClock
+from .http import Answer
+from .stripe_api import Api
+from .stripe_billing import Billing
+from .stripe_control import Control
+from .stripe_pages import Pages
+from .stripe_params import API_VERSION, Refusal, read
+from .stripe_portal import Portal
+from .stripe_webhooks import Courier, Deliveries, Endpoint, post as post_over_http
+from .stripe_world import Options, World, new_state
+
+KEY = "sk_test_rolekeep_sandbox"
+ACCOUNT = "acct_1RolekeepSandbox"
+_BUSY = "req_AnotherIsInProgress"  # given without touching the world, whose lock the other request holds
+KEYS_KEPT = 86400  # Stripe keeps idempotent results for at least 24 hours of real time (facts.md S-13)
+
+
+class StripeSandbox:
+    """One Stripe account. `handle` is the whole HTTP surface; the parts are public for tests that want them directly.
+
+    `clock` is a SandboxClock. `post(url, headers, body) -> status` delivers webhooks. `seed` fixes all ids. With
+    `state_file` everything is kept across restarts. Safe to call from several threads: one lock, one change at a time.
+    """
+
+    def __init__(self, *, clock, endpoints=(), api_keys=(KEY,), account=ACCOUNT, state_file=None, seed="rolekeep",
+                 post=post_over_http, options=None, public_url="http://127.0.0.1:8001"):
+        self.clock, self.public_url = clock, public_url
+        self._keys, self._state_file = tuple(api_keys), state_file
+        self._lock, self._in_flight, self._ordered_failures = threading.RLock(), {}, []
+        state = statefile.read(state_file, None) or new_state(seed)
+        self.front = http.Front(self._answer, clock=clock, secret_paths=r"^/(c|p|i)/")
+        self.handle, self.faults = self.front.handle, self.front.faults
+        self.world = World(state, clock=clock, account=account, public_url=lambda: self.public_url, options=options or Options())
+        self.deliveries = Deliveries(self.world, endpoints, wall=clock.wall, faults=self.faults, lock=self._lock, post=post)
+        self.world.on_event = self.deliveries.enqueue
+        self.billing = Billing(self.world)
+        self.portal = Portal(self.world, self.billing)
+        self.api = Api(self.world, self.billing, self.portal)
+        self.pages, self.control = Pages(self), Control(self)
+        clock.on_move(lambda before, after: self.roll())
+
+    # time and memory
+
+    def roll(self):
+        """Everything that is due by now has happened, in time order, each at its own instant."""
+        with self._lock:
+            now = int(self.clock.now())
+            while (due := min(self.billing.due(), default=None)) is not None and due[0] <= now:
+                with self.world.at(due[0]):
+                    due[3](due[2])
+            self.world.forget_old_events()
+            self.save()
+
+    def save(self):
+        """The state file holds everything that has happened so far."""
+        with self._lock:
+            if self.world.changed:
+                self.world.changed = False
+                statefile.write(self._state_file, self.world.state)
+
+    # requests
+
+    def _answer(self, request):
+        if request.path.startswith("/v1/"):
+            return self._api(request)
+        with self._lock:
+            self.roll()
+            try:
+                if request.path.startswith("/_sandbox/"):
+                    return self.control.answer(request)
+                return self.pages.answer(request)
+            except Refusal as refusal:
+                return http.json_answer({"error": refusal.error}, refusal.status)
+            finally:
+                self.save()
+
+    def _api(self, request):
+        key = request.headers.get("idempotency-key") if request.method == "POST" else None
+        if key is not None and self._in_flight.setdefault(key, request) is not request:
+            return _stripe_answer(409, {"error": _in_use(key).error}, _BUSY, request)
+        try:
+            with self._lock:
+                self.roll()
+                try:
+                    return self._carry_out(request, key)
+                finally:
+                    self.world.request = None
+                    self.save()
+        finally:
+            self._in_flight.pop(key, None)
+
+    def _carry_out(self, request, key):
+        request_id = "req_" + self.world.draw(14, kept=False)
+        try:
+            self._authenticate(request)
+            route, ids = self.api.find(request.method, request.path)
+            text = _parameters(request)
+            fingerprint = [request.method, request.path, text]
+            stored = self._stored(key, fingerprint) if key is not None else None
+            if stored:
+                return _stripe_answer(stored["status"], stored["answer"], request_id, request,
+                                      {"Idempotent-Replayed": "true", "Original-Request": stored["request_id"]})
+            params = read(route.operation, text, understood=route.understood)
+        except Refusal as refusal:  # never carried out, so not remembered under the key (facts.md S-13)
+            return _stripe_answer(refusal.status, {"error": refusal.error}, request_id, request)
+        self.world.request = {"id": request_id, "idempotency_key": key}
+        status, answer = self._perform(route, ids, params, request)
+        if key is not None:
+            self.world.changed = True
+            self.world.state["idempotency"][key] = {"fingerprint": fingerprint, "status": status, "answer": copy.deepcopy(answer),
+                                                    "request_id": request_id, "at": self.clock.wall()}
+        return _stripe_answer(status, answer, request_id, request)
+
+    def _perform(self, route, ids, params, request):
+        failure = self._ordered_failure(request)
+        if failure == "before":
+            return 500, _broken()
+        try:
+            answer = expanded(self.world, route.carry_out(params, *ids), params.get("expand", []))
+        except Refusal as refusal:
+            return refusal.status, {"error": refusal.error}
+        return (500, _broken()) if failure == "after" else (200, answer)
+
+    def _stored(self, key, fingerprint):
+        """The answer remembered under an idempotency key, or None; idempotency_error when it was for something else."""
+        remembered, now = self.world.state["idempotency"], self.clock.wall()
+        for old in [k for k, entry in remembered.items() if entry["at"] < now - KEYS_KEPT]:
+            del remembered[old]
+        stored = remembered.get(key)
+        if stored is None or stored["fingerprint"] == fingerprint:
+            return stored
+        same = "parameters they were first used with" if stored["fingerprint"][:2] == fingerprint[:2] else \
+            f"endpoint they were first used for ('{stored['fingerprint'][1]}')"
+        raise Refusal(400, f"Keys for idempotent requests can only be used with the same {same}. Try using a key other than '{key}' if "
+                           "you meant to execute a different request.", kind="idempotency_error")
+
+    def _authenticate(self, request):
+        given = request.headers.get("authorization", "")
+        scheme, _, value = given.partition(" ")
+        if scheme.lower() == "basic":
+            value = b64decode(value, validate=False).decode("utf-8", "replace").partition(":")[0]
+        if not value.strip():
+            raise Refusal(401, "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer "
+                               "auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').")
+        if value not in self._keys:
+            raise Refusal(401, f"Invalid API Key provided: {value[:8]}****{value[-4:]}")
+        account = request.headers.get("stripe-account")
+        if account is not None and account != self.world.account:
+            raise Refusal(403, f"The provided key '{value[:8]}****{value[-4:]}' does not have access to account '{account}' (or that account "
+                               "does not exist). Application access may have been revoked.", code="account_invalid")
+        version = request.headers.get("stripe-version", API_VERSION)
+        if version != API_VERSION:
+            raise Refusal(400, f"This sandbox speaks {API_VERSION} only, not {version}.", code="sandbox_not_implemented")
+
+    # order and ask, for tests in process
+
+    def fail_next(self, path="", *, method=None, when="before", times=1):
+        """The next API requests whose path matches end in a 500 inside Stripe, `when` before or after they took effect."""
+        self._ordered_failures.append({"path": re.compile(path), "method": method, "when": when, "times": times})
+
+    def _ordered_failure(self, request):
+        for order in self._ordered_failures:
+            if order["path"].search(request.path) and order["method"] in (None, request.method):
+                order["times"] -= 1
+                if order["times"] <= 0:
+                    self._ordered_failures.remove(order)
+                return order["when"]
+        return None
+
+    def call(self, method, path, params=(), **headers):
+        """(status, parsed answer) of one API request in process; `params` are pairs or a flat mapping of form fields."""
+        pairs = params.items() if hasattr(params, "items") else params
+        text = urlencode([(name, str(value).lower() if isinstance(value, bool) else value) for name, value in pairs])
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        target = path if method == "POST" or not text else f"{path}?{text}"
+        status, _, body = self.handle(method, target, {"Authorization": f"Bearer {self._keys[0]}", **named},
+                                      text.encode() if method == "POST" else b"")
+        return status, json.loads(body)
+
+
+def expanded(world, answer, wishes):
+    """A copy of the answer with the ids that `expand` names replaced by their objects."""
+    answer = copy.deepcopy(answer)
+    for wish in wishes:
+        _expand(world, answer, wish.split("."), wish)
+    return answer
+
+
+def _expand(world, here, steps, wish):
+    for each in here if isinstance(here, list) else [here]:
+        if not isinstance(each, dict) or steps[0] not in each:
+            raise Refusal(400, f"This property cannot be expanded ({wish}).", param="expand")
+        value = each[steps[0]]
+        if isinstance(value, str):
+            found = next((group[value] for group in world.state["objects"].values() if value in group), None)
+            if found is None:
+                raise Refusal(400, f"This property cannot be expanded ({wish}).", param="expand")
+            value = each[steps[0]] = copy.deepcopy(found)
+        if steps[1:] and value is not None:
+            _expand(world, value, steps[1:], wish)
+
+
+def _parameters(request):
+    kind = request.headers.get("content-type", "application/x-www-form-urlencoded")
+    if request.body and not kind.startswith("application/x-www-form-urlencoded"):
+        raise Refusal(400, "Invalid request: this API takes form-encoded bodies (application/x-www-form-urlencoded).")
+    body = request.body.decode("utf-8", "replace")
+    return "&".join(part for part in (request.raw_query, body) if part)
+
+
+def _in_use(key):
+    return Refusal(409, "There is currently another in-progress request using this Idempotent Key (that probably means you submitted "
+                        f"twice, and the other request is still going through): {key}. Please try again later.",
+                   code="idempotency_key_in_use", kind="idempotency_error")
+
+
+def _broken():
+    return {"error": {"type": "api_error", "message": "An unknown error occurred"}}
+
+
+def _stripe_answer(status, value, request_id, request, headers=None):
+    value = {**value, "error": {**value["error"], "request_log_url": f"https://dashboard.stripe.com/test/logs/{request_id}"}} \
+        if "error" in value else value
+    echoed = {"Idempotency-Key": request.headers["idempotency-key"]} if "idempotency-key" in request.headers else {}
+    return Answer(status, {"Content-Type": "application/json", "Request-Id": request_id, "Stripe-Version": API_VERSION,
+                           "Cache-Control": "no-cache, no-store", **echoed, **(headers or {})}, json.dumps(value, indent=2).encode())
+
+
+class Running:
+    """A StripeSandbox behind a port, delivering webhooks in the background."""
+
+    def __init__(self, sandbox, port):
+        self.sandbox = sandbox
+        self.server = http.serve(sandbox.handle, port)
+        self.url = sandbox.public_url = self.server.url
+        self.courier = Courier(sandbox.deliveries, tick=sandbox.roll, save=sandbox.save).start()
+
+    def stop(self):
+        """The port is free and everything is saved."""
+        self.server.stop()
+        self.courier.stop()
+
+
+def serve(*, port=0, clock=None, state_file=None, **settings):
+    """A Running sandbox on 127.0.0.1; fresh ids unless a state file or a seed says otherwise. `.url`, `.sandbox`, `.stop()`."""
+    settings.setdefault("seed", secrets.token_hex(16))
+    return Running(StripeSandbox(clock=clock or SandboxClock(), state_file=state_file, **settings), port)
+
+
+def main(arguments=None):
+    """Runs the sandbox until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m infra.local.sandbox.stripe", description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--webhook", action="append", default=[], help="URL of a webhook endpoint (may be repeated)")
+    parser.add_argument("--secret", action="append", default=[], help="its signing secret(s), comma-separated, in the same order")
+    parser.add_argument("--key", action="append", help=f"accepted API keys (default {KEY})")
+    parser.add_argument("--state", help="JSON file that keeps everything across restarts")
+    parser.add_argument("--clock", help="JSON file of the shared clock")
+    parser.add_argument("--billing-mode", choices=("flexible", "classic"), default="flexible")
+    parser.add_argument("--final-failure", choices=("cancel", "unpaid"), default="cancel")
+    given = parser.parse_args(arguments)
+    endpoints = [Endpoint(url, tuple(secret.split(","))) for url, secret in zip(given.webhook, given.secret, strict=True)]
+    running = serve(port=given.port, clock=SandboxClock(given.clock), state_file=given.state, endpoints=endpoints,
+                    api_keys=tuple(given.key or (KEY,)), options=Options(billing_mode=given.billing_mode, final_failure=given.final_failure))
+    print(f"Stripe sandbox at {running.url}", flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        running.stop()
+
+
+if __name__ == "__main__":
+    main()

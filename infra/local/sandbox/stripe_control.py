@@ -1,0 +1,149 @@
+"""Orders to the Stripe sandbox under /_sandbox/ beyond those both sandboxes share (clock, requests, faults)."""
+import dataclasses
+import re
+
+from .http import Answer, BadControl, json_answer
+from .stripe_billing import OVER, CardDeclined
+from .stripe_params import no_such
+from .stripe_webhooks import Endpoint
+
+
+class Control:
+    """The control calls; each returns an Answer. Bad orders raise BadControl (400), unknown ids Stripe's 404."""
+
+    def __init__(self, sandbox):
+        self.sandbox, self.world = sandbox, sandbox.world
+        self._routes = [(method, re.compile(f"/_sandbox/{path}$"), call) for method, path, call in (
+            ("GET", "events", self.events),
+            ("POST", r"events/([^/]+)/resend", self.resend),
+            ("POST", "release", self.release),
+            ("POST", r"subscriptions/([^/]+)/renew", self.renew),
+            ("POST", r"subscriptions/([^/]+)/retry", self.retry),
+            ("PATCH", r"subscriptions/([^/]+)", self.patch),
+            ("POST", r"customers/([^/]+)/card", self.card),
+            ("POST", "emit", self.emit),
+            ("POST", "fail", self.fail),
+            ("POST", "portal_configurations", self.dashboard_configuration),
+            ("GET", "endpoints", self.show_endpoints),
+            ("PUT", "endpoints", self.set_endpoints),
+            ("GET", "options", self.show_options),
+            ("PATCH", "options", self.set_options),
+        )]
+
+    def answer(self, request):
+        """What the control call answers; 404 for one there is not."""
+        for method, pattern, call in self._routes:
+            match = pattern.match(request.path)
+            if match and method == request.method:
+                return call(request.json(), *match.groups())
+        return json_answer({"error": f"no control call {request.method} {request.path}"}, 404)
+
+    def events(self, wish):
+        """Every event with its delivery attempts [{at, status, url}] (status 0: no answer) and what is still waiting."""
+        state = self.world.state
+        waiting = {}
+        for item in state["deliveries"]:
+            waiting.setdefault(item["event"], []).append({"url": item["url"], "held": item["held"], "tries": item["tries"]})
+        return json_answer({"events": [{**event, "attempts": state["attempts"].get(event["id"], []), "waiting": waiting.get(event["id"], [])}
+                                       for event in self.world.all("event")]})
+
+    def resend(self, wish, key):
+        return json_answer({"resent": self.sandbox.deliveries.resend(key)})
+
+    def release(self, wish):
+        order = wish.get("order", "as_made")
+        if order not in ("as_made", "reverse", "shuffle"):
+            raise BadControl("'order' must be as_made, reverse or shuffle")
+        return json_answer({"released": self.sandbox.deliveries.release(order)})
+
+    def renew(self, wish, key):
+        """The subscription after its current period ended now and the renewal had the outcome."""
+        sub = self._subscription(key)
+        self.sandbox.billing.renew_now(sub, _outcome(wish))
+        return json_answer(sub)
+
+    def retry(self, wish, key):
+        """The subscription after the next payment attempt on its newest open invoice was made now."""
+        sub = self._subscription(key)
+        invoices = self.sandbox.billing.open_invoices(sub)
+        if not invoices:
+            raise BadControl(f"{key} has no open invoice")
+        self.sandbox.billing.pay(invoices[-1], _outcome(wish, default=None))
+        return json_answer(sub)
+
+    def patch(self, wish, key):
+        """The subscription with top-level fields set by force (a status, metadata, items ...) and the event of that change."""
+        sub = self.world.find("subscription", key)
+        unknown = wish.keys() - sub.keys()
+        if unknown:
+            raise BadControl(f"a subscription has no {sorted(unknown)}")
+        with self.world.changing(sub, "customer.subscription.updated"):
+            sub.update(wish)
+        return json_answer(sub)
+
+    def card(self, wish, key):
+        """The customer pays with this test card from now on; nothing is charged yet."""
+        customer = self.world.find("customer", key)
+        try:
+            method = self.sandbox.billing.attach(customer, str(wish.get("number", "")))
+        except CardDeclined as declined:
+            return json_answer({"error": str(declined), "decline_code": declined.code}, 402)
+        self.sandbox.billing.use_card(customer, method)
+        return json_answer({"payment_method": method})
+
+    def emit(self, wish):
+        """An event of any type with any object, signed and delivered like the others."""
+        if not isinstance(wish.get("type"), str) or "object" not in wish:
+            raise BadControl('send {"type": text, "object": anything, "previous_attributes"?: object}')
+        return json_answer(self.world.emit(wish["type"], wish["object"], wish.get("previous_attributes")), 201)
+
+    def fail(self, wish):
+        """The next matching API requests end in a 500 from inside Stripe, before or after they took effect (remembered by key)."""
+        if wish.get("when") not in ("before", "after"):
+            raise BadControl("'when' must be before or after")
+        self.sandbox.fail_next(wish.get("path", ""), method=wish.get("method"), when=wish["when"], times=wish.get("times", 1))
+        return Answer(204)
+
+    def dashboard_configuration(self, wish):
+        """The default portal configuration after the owner saved it in the Dashboard; {"id": ...} edits any configuration."""
+        key = wish.pop("id", None)
+        default = next((c for c in self.world.all("billing_portal.configuration") if c["is_default"]), None)
+        if key is None and default is None:
+            return json_answer(self.sandbox.portal.create(wish, is_default=True), 201)
+        return json_answer(self.sandbox.portal.update(key or default["id"], wish))
+
+    def show_endpoints(self, wish):
+        return json_answer({"endpoints": [{"url": e.url, "enabled_events": e.enabled_events} for e in self.sandbox.deliveries.endpoints]})
+
+    def set_endpoints(self, wish):
+        """The endpoints are these until the next start: {"endpoints": [{"url", "secrets": [...], "enabled_events"?}]}."""
+        try:
+            fresh = [Endpoint(e["url"], tuple(e["secrets"]), tuple(e.get("enabled_events", ("*",)))) for e in wish["endpoints"]]
+        except (KeyError, TypeError):
+            raise BadControl('send {"endpoints": [{"url": text, "secrets": [text]}]}') from None
+        self.sandbox.deliveries.endpoints[:] = fresh
+        return self.show_endpoints(wish)
+
+    def show_options(self, wish):
+        return json_answer(dataclasses.asdict(self.world.options))
+
+    def set_options(self, wish):
+        """The account's options (see stripe_world.Options) until the next start."""
+        for name, value in wish.items():
+            if not hasattr(self.world.options, name):
+                raise BadControl(f"no option {name}")
+            setattr(self.world.options, name, tuple(value) if isinstance(value, list) else value)
+        return self.show_options(wish)
+
+    def _subscription(self, key):
+        sub = self.world.find("subscription", key)
+        if sub["status"] in OVER:
+            raise no_such("subscription", key)
+        return sub
+
+
+def _outcome(wish, default="succeed"):
+    outcome = wish.get("outcome", default)
+    if outcome not in ("succeed", "decline", default):
+        raise BadControl("'outcome' must be succeed or decline")
+    return outcome

@@ -1,0 +1,148 @@
+"""The memory of the Stripe sandbox: objects in Stripe's own shape, ids, the instant, and the events that changes make."""
+import copy
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from .stripe_params import API_VERSION, no_such
+
+KINDS = ("product", "price", "customer", "payment_method", "subscription", "invoice", "checkout.session",
+         "billing_portal.configuration", "billing_portal.session", "event")
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+EVENTS_KEPT = 30 * 86400  # GET /v1/events goes back 30 days (facts.md 1.5)
+
+
+@dataclass
+class Options:
+    """What an account owner sets in Stripe's Dashboard, and the guesses that a test may turn round.
+
+    `billing_mode`: of new subscriptions. `final_failure`: "cancel" | "unpaid", after the last of `retry_days` (days
+    after the attempt before). `draft_seconds`: how long a renewal invoice stays a draft, its payment not yet tried.
+    `flag_sets_cancel_at`: cancel_at_period_end=true on a flexible subscription sets cancel_at as well.
+    `portal_unvisited`, `portal_idle`: seconds that a portal URL lives before its first visit, and after its last.
+    """
+
+    billing_mode: str = "flexible"
+    final_failure: str = "cancel"
+    retry_days: tuple = (3, 5, 7)
+    draft_seconds: int = 3600
+    flag_sets_cancel_at: bool = False
+    portal_unvisited: int = 300
+    portal_idle: int = 3600
+
+
+def new_state(seed):
+    """The empty memory of one account; the same seed always gives the same ids."""
+    return {"seed": seed, "drawn": 0, "objects": {kind: {} for kind in KINDS}, "cards": {}, "inside": {},
+            "deliveries": [], "attempts": {}, "idempotency": {}}
+
+
+class World:
+    """One Stripe account. `state` is JSON all through; `changed` is True after each change until somebody saves it."""
+
+    def __init__(self, state, *, clock, account, public_url, options):
+        self.state, self._clock = state, clock
+        self.account, self.public_url, self.options = account, public_url, options
+        self.changed, self.request = False, None
+        self.on_event = lambda event: None
+        self._at = None
+
+    @property
+    def now(self):
+        """The instant of what is happening, in whole seconds: the clock, or the due time of the transition under way."""
+        return int(self._clock.now()) if self._at is None else self._at
+
+    @contextmanager
+    def at(self, instant):
+        """Inside, everything happens at `instant`."""
+        before, self._at = self._at, instant
+        try:
+            yield
+        finally:
+            self._at = before
+
+    def draw(self, length=24, *, kept=True):
+        """A text nobody has had before, from the seed and the count of draws; `kept`: it must not come again after a restart."""
+        self.state["drawn"] += 1
+        self.changed = self.changed or kept
+        number = int.from_bytes(hashlib.sha512(f"{self.state['seed']}:{self.state['drawn']}".encode()).digest(), "big")
+        digits = []
+        for _ in range(length):
+            number, digit = divmod(number, 62)
+            digits.append(ALPHABET[digit])
+        return "".join(digits)
+
+    def all(self, kind):
+        """Every object of `kind`, oldest first."""
+        return self.state["objects"][kind].values()
+
+    def find(self, kind, key, param="id"):
+        """The object, or resource_missing as Stripe words it."""
+        found = self.state["objects"][kind].get(key)
+        if found is None:
+            raise no_such(_SPOKEN.get(kind, kind), key, param)
+        return found
+
+    def inside(self, key):
+        """What Stripe knows about an object and does not show."""
+        self.changed = True
+        return self.state["inside"].setdefault(key, {})
+
+    def add(self, obj, event=None):
+        """`obj` exists; `event` is emitted."""
+        self.state["objects"][obj["object"]][obj["id"]] = obj
+        self.changed = True
+        if event:
+            self.emit(event, obj)
+        return obj
+
+    @contextmanager
+    def changing(self, obj, event=None):
+        """After the block, `event` with previous_attributes is emitted when it changed `obj`; an exception undoes it."""
+        before = copy.deepcopy(obj)
+        try:
+            yield obj
+        except BaseException:
+            obj.clear()
+            obj.update(before)
+            raise
+        previous = difference(before, obj)
+        if previous:
+            self.changed = True
+            if event:
+                self.emit(event, obj, previous)
+
+    def emit(self, event_type, obj, previous=None):
+        """An event at this API version, stored for GET /v1/events and handed to `on_event`."""
+        data = {"object": copy.deepcopy(obj)}
+        if previous is not None:
+            data["previous_attributes"] = previous
+        event = {"id": "evt_1" + self.draw(23), "object": "event", "api_version": API_VERSION, "created": self.now, "data": data,
+                 "livemode": False, "pending_webhooks": 0, "request": self.request or {"id": None, "idempotency_key": None},
+                 "type": event_type}
+        self.add(event)
+        self.on_event(event)
+        return event
+
+    def forget_old_events(self):
+        """Events older than 30 days of sandbox time, with nothing left to deliver, are gone."""
+        events, waiting = self.state["objects"]["event"], {item["event"] for item in self.state["deliveries"]}
+        for key in [k for k, e in events.items() if e["created"] < self.now - EVENTS_KEPT and k not in waiting]:
+            del events[key]
+            self.state["attempts"].pop(key, None)
+            self.changed = True
+
+
+_SPOKEN = {"checkout.session": "checkout session", "billing_portal.configuration": "configuration",
+           "billing_portal.session": "session", "payment_method": "PaymentMethod"}
+
+
+def difference(before, after):
+    """What previous_attributes holds: the old values of what changed, hashes cut down to the keys that did, lists whole."""
+    changed = {}
+    for key in {**before, **after}:
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        changed[key] = difference(old, new) if isinstance(old, dict) and isinstance(new, dict) else copy.deepcopy(old)
+    return changed
