@@ -77,11 +77,21 @@ def port_is_taken(port):
     return False
 
 
-def free_port():
-    """Answer a port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+def refuse_taken_port(port, part):
+    """Raise CannotStart, with the way out, when somebody listens on a port that a part needs."""
+    if port_is_taken(port):
+        raise CannotStart(f"Port {port} ({part}) is already in use. End what uses it (another Rolekeep?), "
+                          "or use other ports: make run PORT=8100")
+
+
+def free_port(count=1):
+    """Answer a port that nobody listens on at this moment, nor on the `count - 1` after it."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        if port + count < 65536 and not any(port_is_taken(port + n) for n in range(count)):
+            return port
 
 
 class EmbeddedAws:
@@ -107,8 +117,7 @@ class EmbeddedAws:
         """
         lock = self._locked_folder(timeout)
         try:
-            if port_is_taken(self.port):
-                raise CannotStart(f"Port {self.port} (embedded AWS) is already in use on {HOST}.")
+            refuse_taken_port(self.port, "embedded AWS")
             if fresh:
                 shutil.rmtree(self._folder / "state", ignore_errors=True)
             self._spawn(lock)

@@ -9,7 +9,7 @@ from chalice.app import Rate, ScheduledEventConfig, SQSEventConfig
 from chalice.local import LambdaContext
 
 TIME_LIMIT = 60.0  # seconds, as in .chalice/config.json; nothing stops a function here that takes longer
-log = logging.getLogger("rolekeep.local.functions")
+log = logging.getLogger("local.functions")
 
 
 @dataclass

@@ -11,7 +11,7 @@ from infra.local.functions import queue_functions
 
 LONG_POLL = 2  # seconds; also how long a stop may take
 THREADS_PER_QUEUE = 2  # Lambda runs several at once: what cannot stand that shall show here
-log = logging.getLogger("rolekeep.local.pollers")
+log = logging.getLogger("local.pollers")
 
 
 class Poller:

@@ -26,12 +26,12 @@ from infra.local.sandbox import discord, stripe
 from infra.local.sandbox.clock import SandboxClock
 from infra.local.sandbox.http import serve
 
-PARTS = ("Rolekeep", "Stripe sandbox", "Discord sandbox", "embedded AWS")
+PARTS = ("Rolekeep", "Stripe sandbox", "Discord sandbox", "embedded AWS")  # in the order of their ports
 DEFAULT_PORT = 8000
 # Not secrets: they open nothing but the sandboxes on this machine. Shapes as the product checks them.
 STRIPE_KEY = "sk_test_sandboxOnThisMachine"
 WEBHOOK_SECRET = "whsec_sandboxOnThisMachine"
-log = logging.getLogger("rolekeep.local.run")
+log = logging.getLogger("local.run")
 
 
 class Stopped(BaseException):
@@ -70,8 +70,6 @@ class Instance:
 
     def _start(self):
         """Start in the order of need; what is stopped is stopped in the reverse order, MiniStack last."""
-        for number, part in enumerate(PARTS[:3]):
-            refuse_taken_port(self.port + number, part)
         self._start_aws()
         self._start_sandboxes()
         aws.use(self.aws_url, "local")
@@ -84,6 +82,8 @@ class Instance:
             self._seed()
 
     def _start_aws(self):
+        for number, part in enumerate(PARTS[:3]):
+            aws.refuse_taken_port(self.port + number, part)
         self._aws = aws.EmbeddedAws(port=self.port + 3, stage="local", state_folder=self.folder / "aws")
         # Not `fresh` when the demo data was complete once; a start that was cut short begins again from nothing.
         self._aws.start(fresh=self._fresh)
@@ -124,20 +124,17 @@ class Instance:
         }
 
     def _seed(self):
-        """Demo data is there, or the terminal says why not; only then does the folder count as begun."""
+        """Demo data is there, and only then does the folder count as begun; CannotStart says why it is not."""
         if self._demo:
-            from infra.local import demo
+            from infra.local import demo  # the demo walks like a browser: nothing else here needs its parser
 
-            demo.seed(self)
+            try:
+                demo.seed(self)
+            except Exception as problem:
+                log.exception("demo data")
+                raise CannotStart(f"The demo data could not be made: {problem}\n{self.folder / 'rolekeep.log'} says "
+                                  "more. The next start tries again; DEMO=0 starts without.") from problem
         self._begun.touch()
-
-
-def refuse_taken_port(port, part):
-    """Raise CannotStart, with the way out, when somebody listens on a port that a part needs."""
-    if aws.port_is_taken(port):
-        raise CannotStart(
-            f"Port {port} ({part}) is already in use. End what uses it (another Rolekeep?), "
-            f"or use other ports: make run PORT={DEFAULT_PORT + 100}")
 
 
 def _stop_together(running):

@@ -8,7 +8,7 @@ import uuid
 from infra.local.aws import ACCOUNT, REGION
 from infra.local.functions import scheduled_functions
 
-log = logging.getLogger("rolekeep.local.scheduler")
+log = logging.getLogger("local.scheduler")
 
 
 def scheduled_event(name):

@@ -26,7 +26,7 @@ from chalicelib.problem import Problem, bad_request, not_found, too_large
 MAX_BODY = 256 * 1024  # bytes, as the product itself refuses; API Gateway takes 10 MB
 TIME_LIMIT = 25.0
 PLAIN_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
-log = logging.getLogger("rolekeep.local.web")
+log = logging.getLogger("local.web")
 
 
 class Gateway(LocalGateway):

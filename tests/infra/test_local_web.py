@@ -194,7 +194,7 @@ def test_requests_in_parallel_do_not_see_each_other(server):
 
 
 def test_the_access_log_has_no_query_string(connection, caplog):
-    with caplog.at_level(logging.DEBUG, logger="rolekeep.local"):
+    with caplog.at_level(logging.DEBUG, logger="local"):
         ask(connection, "GET", "/wait/x?name=x&code=very-secret")
         ask(connection, "GET", "/nowhere?state=very-secret")
         time.sleep(0.05)
