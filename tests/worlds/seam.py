@@ -15,18 +15,21 @@ _STAND_IN = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_
 
 
 class Failure(Exception):
-    """An answer of the service with an error code; `extra` are further fields of the answer (Item, CancellationReasons)."""
+    """An answer of the service with an error code; `extra` are further fields of the answer (Item, CancellationReasons).
 
-    def __init__(self, code, message, *, status=400, **extra):
+    `kind` names the client's exception class where that is not the code (SQS has an older code for each).
+    """
+
+    def __init__(self, code, message, *, status=400, kind=None, **extra):
         super().__init__(f"{code}: {message}")
-        self.code, self.message, self.status, self.extra = code, message, status, extra
+        self.code, self.message, self.status, self.kind, self.extra = code, message, status, kind or code, extra
 
 
 def client_error(failure, operation, exceptions=None):
     """The botocore exception for a Failure: the client's own class for that code where it has one."""
     answer = {"Error": {"Message": failure.message, "Code": failure.code}, **failure.extra, "message": failure.message,
               "ResponseMetadata": {"HTTPStatusCode": failure.status, "HTTPHeaders": {}, "RetryAttempts": 0}}
-    known = ClientError if exceptions is None else exceptions.from_code(failure.code)
+    known = ClientError if exceptions is None else exceptions.from_code(failure.kind)
     return known(answer, operation)
 
 
