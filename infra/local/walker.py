@@ -38,10 +38,14 @@ class Page(HTMLParser):
                 return form
         raise WalkFailed(f"{self.url} has no form with a button {button!r}: {self.text[:300]}")
 
-    def link(self, text):
-        """The address behind the first link whose text contains `text`."""
+    def has_button(self, text):
+        """Whether some form has a button whose text contains `text`."""
+        return any(text.lower() in shown.lower() for form in self.forms for _, _, shown in form["buttons"])
+
+    def link(self, text, *, containing=""):
+        """The address behind the first link whose text contains `text` and whose address contains `containing`."""
         for shown, url in self.links:
-            if text.lower() in shown.lower():
+            if text.lower() in shown.lower() and containing in url:
                 return url
         raise WalkFailed(f"{self.url} has no link {text!r}: {self.text[:300]}")
 
@@ -174,12 +178,27 @@ class Walker:
         """The offer is bought with that card at Stripe's page; answers the page that the buyer was sent back to."""
         url = self.call("POST", "/api/v1/checkout-sessions", {"server_id": server_id, "offer_id": offer_id})["url"]
         page = self.browser.open(url)
-        return self.browser.submit(page, button="Subscribe", number=card)
+        who = {"email": f"user{self.user_id}@example.org"} if "email" in page.form("Subscribe")["fields"] else {}
+        return self.browser.submit(page, button="Subscribe", number=card, **who)
 
     def portal_session(self, subscription, flow=None):
         """The address of a Stripe billing-portal session; `flow`: None, "payment_method" or "cancel"."""
         body = {"flow": flow} if flow else {}
         return self.call("POST", f"/api/v1/subscriptions/{subscription}/portal-session", body)["url"]
+
+    def change_card(self, url, card):
+        """The card is changed in the billing portal at `url`; answers the page that comes after."""
+        page = self.browser.open(url)
+        if not page.has_button("Save card"):
+            page = self.browser.open(page.link("payment method"))
+        return self.browser.submit(page, button="Save card", number=card)
+
+    def cancel_at_stripe(self, url, subscription):
+        """The subscription is cancelled in the billing portal at `url`; answers the page that comes after."""
+        page = self.browser.open(url)
+        if not page.has_button("Cancel subscription"):
+            page = self.browser.open(page.link("Cancel subscription", containing=subscription))
+        return self.browser.submit(page, button="Cancel subscription")
 
     def cancel(self, subscription, reason=None):
         """The receipt of a cancellation at period end."""
