@@ -1,11 +1,12 @@
 """Cancel at the period's end, and undo: a money intent written first, one effect, the processor read back, a receipt."""
 from chalicelib import log, ports, problem, profile, view
+from chalicelib.domain.offers import Server
 from chalicelib.domain.subscription import Subscription
 from chalicelib.gateways import queues, stripe
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Unknown
 from chalicelib.portal import REASONS
 from chalicelib.problem import Problem
-from chalicelib.store import ledger
+from chalicelib.store import ledger, servers
 
 CANCEL, UNDO = "cancel_at_period_end", "undo_cancel"
 LONGEST_COMMENT = 500
@@ -44,7 +45,7 @@ def _change(kind, user, subscription_id, details, deadline):
     except OutOfTime:
         raise problem.try_later("Stripe") from None
     _look_again(row, kind)
-    return _receipt(kind, now, already, invoice)
+    return _undone(now, already) if kind == UNDO else _cancelled(now, already, invoice, _server(row))
 
 
 def _read(key, deadline):
@@ -113,15 +114,26 @@ def _look_again(row, kind):
         log.failure("look_not_sent", error)
 
 
-def _receipt(kind, sub, already, invoice):
-    receipt = {"at": view.iso(ports.now()), "subscription": sub.id, "already": already, "read_back": sub.status}
-    if kind == UNDO:
-        renews = min(item.end for item in sub.items)
-        return receipt | {"next_charge": {"at": view.iso(renews)}, "access_until": None, "open_invoice": None,
-                          "text": f"Your subscription goes on. Next charge: {view.words(renews)}."}
-    text = f"Next charge: none. Access until {view.words(sub.scheduled_end)}."
+def _server(row):
+    return servers.read(row.server)[0] or Server(row.server, row.server)
+
+
+def _undone(sub, already):
+    renews = min(item.end for item in sub.items)
+    return _receipt(sub, already) | {"next_charge": {"at": view.iso(renews)}, "access_until": None, "open_invoice": None,
+                                     "text": f"Your subscription goes on. Next charge: {view.words(renews)}."}
+
+
+def _cancelled(sub, already, invoice, server):
+    """The access end is worked out by the rule that the sweep uses: a failed payment may end it before the period does."""
+    until = view.meaning(sub, server, now=ports.now())["access_until"]
+    text = f"Next charge: none. {f'Access until {view.words(until)}.' if until else 'Access has ended.'}"
     if isinstance(invoice, Unknown):
         text, invoice = f"{text} Stripe did not say whether an invoice is still open.", None
     elif invoice:
         text += f" One invoice is still open: {view.money(invoice)}."
-    return receipt | {"next_charge": "none", "access_until": view.iso(sub.scheduled_end), "open_invoice": invoice, "text": text}
+    return _receipt(sub, already) | {"next_charge": "none", "access_until": view.iso(until), "open_invoice": invoice, "text": text}
+
+
+def _receipt(sub, already):
+    return {"at": view.iso(ports.now()), "subscription": sub.id, "already": already, "read_back": sub.status}

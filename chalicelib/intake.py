@@ -113,7 +113,7 @@ def _thin(event):
         return None
     if isinstance(subscription, dict):
         subscription = subscription.get("id")
-    account = event.get("account", "operator")
+    account = event.get("account") or "operator"
     if not (ids.valid("event", event.get("id")) and ids.valid("subscription", subscription) and ids.valid("account", account)):
         raise _odd("ids")
     return {"event": event["id"], "type": event["type"], "account": account, "subscription": subscription}

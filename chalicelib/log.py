@@ -11,7 +11,7 @@ FIELDS = frozenset({"server", "outcome", "cause", "why", "seconds", "kind", "cou
 @functools.cache
 def _logger():
     from aws_lambda_powertools import Logger
-    return Logger(service="rolekeep", log_uncaught_exceptions=False, utc=True)
+    return Logger(service="rolekeep", location=None, utc=True)
 
 
 def info(message, *, user=None, **fields):

@@ -76,7 +76,7 @@ def _state(known, want, closed_why):
 def subscription(sub, server, *, now):
     """A subscription in the same form for every processor, with its exact end or renewal instant and what can be done."""
     bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
-    ends = _ends(sub, server, now)
+    ends = meaning(sub, server, now=now)
     return {
         "id": sub.id, "processor": "stripe", "status": sub.status,
         "offer": {"id": bought[0].id, "name": bought[0].name} if bought else None,
@@ -89,7 +89,7 @@ def subscription(sub, server, *, now):
     }
 
 
-def _ends(sub, server, now):
+def meaning(sub, server, *, now):
     """{state, text, renews_at, ends_at, access_until}: one meaning, worked out by the same rule that the sweep uses."""
     nothing = {"renews_at": None, "ends_at": None, "access_until": None}
     if sub.status == UNREAD:
