@@ -33,7 +33,7 @@ def gone(text):
 def form(action, button, *fields, quiet=False, name=None):
     """A form that posts `fields` (ready HTML); `name` is its id, for a client that looks for it."""
     return (f"<form method=post action='{escape(action)}'{f' id={escape(name)!r}' if name else ''}>{''.join(fields)}"
-            f"<button{' class=quiet' if quiet else ''}>{escape(button)}</button></form>")
+            f"<button{' class=quiet' if quiet else ''}>{escape(button, quote=False)}</button></form>")
 
 
 def field(label, name, *, value="", kind="text", required=True):

@@ -97,7 +97,7 @@ def _any_of(choices, value, at):
             return typed(choice, value, at)
         except Refusal as refusal:
             refusals.append(refusal)
-    raise next((refusal for refusal in refusals if "code" in refusal.error), refusals[0])
+    raise next((refusal for refusal in refusals if "code" in refusal.error), refusals[-1])
 
 
 def _object(rules, value, at):
@@ -113,8 +113,16 @@ def _object(rules, value, at):
     for key in rules.get("required", []):
         if key not in value:
             raise missing(_place(at, key))
+        if value[key] == "":
+            raise _empty(_place(at, key))
     free = open_ended if isinstance(open_ended, dict) else {}
     return {key: typed(known.get(key, free), inner, _place(at, key)) for key, inner in value.items()}
+
+
+def _empty(at):
+    return Refusal(400, f"You passed an empty string for '{at}'. We assume empty values are an attempt to unset a field; however '{at}' "
+                        f"cannot be unset. You should remove '{at}' from your request or supply a non-empty value.",
+                   code="parameter_invalid_empty", param=at)
 
 
 def _array(rules, value, at):
@@ -130,9 +138,7 @@ def _string(rules, value, at):
         raise Refusal(400, f"Invalid string: {json.dumps(value)}", param=at)
     last = at.rsplit("[", 1)[-1].rstrip("]")
     if value == "" and last not in EMPTY_ALLOWED and "metadata[" not in at:
-        raise Refusal(400, f"You passed an empty string for '{at}'. We assume empty values are an attempt to unset a field; "
-                           f"however '{at}' cannot be unset. You should remove '{at}' from your request or supply a non-empty value.",
-                      code="parameter_invalid_empty", param=at)
+        raise _empty(at)
     if len(value) > 5000 or ("metadata[" in at and len(value) > 500):
         raise Refusal(400, f"Invalid string: {value[:20]}...; must be at most {500 if 'metadata[' in at else 5000} characters", param=at)
     return value
@@ -164,7 +170,7 @@ def _place(at, key):
 
 
 def _listed(values):
-    shown = [str(value) for value in values if value != ""]
+    shown = [str(value) for value in values if value != ""] or ["an empty string"]
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + ", or " + shown[-1]
 
 

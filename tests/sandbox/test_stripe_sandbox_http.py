@@ -1,0 +1,146 @@
+"""The Stripe sandbox behind a port, walked with Stripe's own SDK and a plain HTTP client; webhooks come over HTTP too."""
+import json
+import re
+import time
+
+import pytest
+import requests
+import stripe
+
+from infra.local.sandbox import http
+from infra.local.sandbox import stripe as sandboxes
+from infra.local.sandbox.stripe_webhooks import Endpoint
+
+SECRET = "whsec_http"
+
+
+class Receiver:
+    """A webhook endpoint that verifies each delivery with the SDK and notes it."""
+
+    def __init__(self):
+        self.events, self.refused = [], 0
+        self.server = http.serve(self._take)
+        self.url = self.server.url + "/webhooks/stripe/operator"
+
+    def _take(self, method, target, headers, body):
+        try:
+            self.events.append(stripe.Webhook.construct_event(body, http.Headers(headers)["stripe-signature"], SECRET))
+        except stripe.SignatureVerificationError:
+            self.refused += 1
+            return 400, {}, b""
+        return 200, {}, b""
+
+    def wait_for(self, event_type, where=lambda obj: True):
+        """The first such event; AssertionError after five seconds."""
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            for event in list(self.events):
+                if event.type == event_type and where(event.data.object):
+                    return event
+            time.sleep(0.01)
+        raise AssertionError(f"no {event_type} among {[e.type for e in self.events]}")
+
+
+@pytest.fixture
+def receiver():
+    receiver = Receiver()
+    yield receiver
+    receiver.server.stop()
+
+
+@pytest.fixture
+def running(receiver, tmp_path):
+    running = sandboxes.serve(endpoints=[Endpoint(receiver.url, (SECRET,))], state_file=tmp_path / "stripe.json")
+    yield running
+    running.stop()
+
+
+def move_clock(running, **wish):
+    return requests.post(running.url + "/_sandbox/clock", json=wish, timeout=5).json()["now"]
+
+
+def buy(client, price):
+    session = client.v1.checkout.sessions.create({
+        "mode": "subscription", "line_items": [{"price": price.id, "quantity": 1}], "client_reference_id": "intent_1",
+        "subscription_data": {"metadata": {"rolekeep_intent": "intent_1"}},
+        "success_url": "http://127.0.0.1:9/ok?session={CHECKOUT_SESSION_ID}", "cancel_url": "http://127.0.0.1:9/no"})
+    paid = requests.post(session.url, data={"email": "ada@example.com", "number": "4242424242424242"}, allow_redirects=False, timeout=5)
+    assert (paid.status_code, paid.headers["Location"]) == (303, f"http://127.0.0.1:9/ok?session={session.id}")
+    return client.v1.subscriptions.retrieve(client.v1.checkout.sessions.retrieve(session.id).subscription)
+
+
+def open_portal(client, sub):
+    configuration = client.v1.billing_portal.configurations.create({
+        "business_profile": {"terms_of_service_url": "https://owner.test/terms"}, "default_return_url": "http://127.0.0.1:9/profile",
+        "features": {"payment_method_update": {"enabled": True}, "invoice_history": {"enabled": True},
+                     "subscription_cancel": {"enabled": True, "mode": "at_period_end",
+                                             "cancellation_reason": {"enabled": True, "options": ["unused", "other"]}},
+                     "subscription_update": {"enabled": False}, "subscription_pause": {"enabled": False}}})
+    return client.v1.billing_portal.sessions.create({"customer": sub.customer, "configuration": configuration.id})
+
+
+def submit(browser, url, form_id, **fields):
+    """What a browser does on pressing the button of the form: the address of the page it ends on."""
+    page = browser.get(url, timeout=5)
+    action = re.search(rf"<form method=post action='([^']+)' id='{form_id}'", page.text).group(1)
+    return browser.post(requests.compat.urljoin(page.url, action), data=fields, timeout=5).url
+
+
+def test_a_member_buys_cancels_undoes_renews_fails_and_recovers(receiver, running):
+    client = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url}, max_network_retries=0)
+    product = client.v1.products.create({"name": "Gold"})
+    price = client.v1.prices.create({"product": product.id, "currency": "eur", "unit_amount": 500, "recurring": {"interval": "month"}})
+    sub = buy(client, price)
+    assert sub.status == "active" and sub.metadata.rolekeep_intent == "intent_1"
+    assert receiver.wait_for("checkout.session.completed").data.object.subscription == sub.id
+    receiver.wait_for("customer.subscription.updated", lambda s: s.status == "active")
+
+    browser, portal = requests.Session(), open_portal(client, sub)
+    cancel = f"{portal.url}/subscriptions/{sub.id}/cancel"
+    assert submit(browser, cancel, "cancel", reason="unused") == portal.url
+    period_end = sub["items"].data[0].current_period_end
+    receiver.wait_for("customer.subscription.updated", lambda s: s.cancel_at == period_end and not s.cancel_at_period_end)
+    submit(browser, portal.url, f"renew-{sub.id}")
+    assert client.v1.subscriptions.retrieve(sub.id).cancel_at is None
+    ending = client.v1.subscriptions.update(sub.id, {"cancel_at_period_end": True}, {"idempotency_key": "intent-1"})
+    assert ending.cancel_at_period_end
+    assert not client.v1.subscriptions.update(sub.id, {"cancel_at_period_end": False}).cancel_at_period_end
+
+    move_clock(running, to=period_end + 3600)
+    assert client.v1.subscriptions.retrieve(sub.id)["items"].data[0].current_period_start == period_end
+    receiver.wait_for("invoice.paid", lambda i: i.billing_reason == "subscription_cycle")
+
+    requests.post(f"{running.url}/_sandbox/customers/{sub.customer}/card", json={"number": "4000000000000341"}, timeout=5).raise_for_status()
+    requests.post(f"{running.url}/_sandbox/subscriptions/{sub.id}/renew", json={"outcome": "decline"}, timeout=5).raise_for_status()
+    assert client.v1.subscriptions.retrieve(sub.id).status == "past_due"
+    receiver.wait_for("invoice.payment_failed")
+    submit(browser, open_portal(client, sub).url + "/payment-method", "card", number="4242 4242 4242 4242")
+    assert client.v1.subscriptions.retrieve(sub.id).status == "active"
+    receiver.wait_for("customer.updated", lambda c: not c.delinquent)
+
+    assert client.v1.subscriptions.cancel(sub.id).status == "canceled"
+    receiver.wait_for("customer.subscription.deleted")
+    with pytest.raises(stripe.InvalidRequestError, match="No such subscription"):
+        client.v1.subscriptions.cancel(sub.id)
+    assert receiver.refused == 0
+
+
+def test_undelivered_events_are_delivered_after_a_restart(tmp_path, receiver):
+    state = tmp_path / "stripe.json"
+    first = sandboxes.serve(state_file=state, endpoints=[Endpoint("http://127.0.0.1:9/nobody", (SECRET,))])
+    requests.post(first.url + "/_sandbox/emit", json={"type": "a.b", "object": {"id": "x", "object": "x"}}, timeout=5).raise_for_status()
+    first.stop()
+    kept = json.loads(state.read_text())
+    assert len(kept["deliveries"]) == 1
+    kept["deliveries"][0] |= {"url": receiver.url, "due": 0}
+    state.write_text(json.dumps(kept))
+    second = sandboxes.serve(state_file=state, endpoints=[Endpoint(receiver.url, (SECRET,))])
+    receiver.wait_for("a.b")
+    second.stop()
+
+
+def test_the_sdk_survives_a_lost_answer_by_its_idempotency_key(running):
+    client = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url}, max_network_retries=2)
+    requests.post(running.url + "/_sandbox/faults", json={"method": "POST", "path": "^/v1/products", "do": "lose_answer"}, timeout=5)
+    client.v1.products.create({"name": "Gold"})
+    assert len(client.v1.events.list({"type": "product.created"}).data) == 1
