@@ -33,7 +33,7 @@ PARAMETERS = {
     "DISCORD_CLIENT_SECRET": {"NoEcho": True, "MinLength": 16, "Description": "The Discord application's OAuth2 secret"},
     "DISCORD_BOT_TOKEN": {"NoEcho": True, "MinLength": 16, "Description": "The token of the bot that grants roles"},
     "STRIPE_API_KEY": {"NoEcho": True, "AllowedPattern": "(sk|rk)_(test|live)_[A-Za-z0-9]+",
-                       "Description": "A restricted Stripe key (see docs/packaging.md for what it must allow)"},
+                       "Description": "A Stripe key, best a restricted one"},
     "STRIPE_WEBHOOK_SECRET": {"NoEcho": True, "AllowedPattern": "whsec_.{16,}(,whsec_.{16,})*",
                               "Description": "The endpoint's signing secret; two with a comma while rotating"},
 }

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from chalice.app import Rate, ScheduledEventConfig, SQSEventConfig
 from chalice.local import LambdaContext
 
-TIME_LIMIT = 60.0  # seconds, as in .chalice/config.json; nothing stops a function here that takes longer
+from chalicelib.settings import WORKER_SECONDS
+
 log = logging.getLogger("local.functions")
 
 
@@ -24,8 +25,11 @@ class Function:
     _first: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def invoke(self, event):
-        """Answer (what the function returned, None) or (None, the exception it raised)."""
-        context = LambdaContext(self.name, 512, max_runtime_ms=TIME_LIMIT * 1000)
+        """Answer (what the function returned, None) or (None, the exception it raised).
+
+        The function is told its limit and nothing stops it there: a thread cannot be ended from outside.
+        """
+        context = LambdaContext(self.name, 512, max_runtime_ms=WORKER_SECONDS * 1000)
         try:
             # Chalice builds the chain of middleware during the first call from a generator: two first calls at
             # once would leave one of them without any.

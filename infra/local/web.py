@@ -22,9 +22,9 @@ from chalice.local import (
     ChaliceRequestHandler, HTTPServer, LambdaContext, LocalChalice, LocalDevServer, LocalGateway)
 
 from chalicelib.problem import Problem, bad_request, not_found, too_large
+from chalicelib.settings import WEB_SECONDS
 
 MAX_BODY = 256 * 1024  # bytes, as the product itself refuses; API Gateway takes 10 MB
-TIME_LIMIT = 25.0
 PLAIN_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 log = logging.getLogger("local.web")
 
@@ -33,7 +33,7 @@ class Gateway(LocalGateway):
     """Chalice's local API Gateway with the event as API Gateway really sends it."""
 
     def _generate_lambda_context(self):
-        return LambdaContext("api", 512, max_runtime_ms=TIME_LIMIT * 1000)
+        return LambdaContext("api", 512, max_runtime_ms=WEB_SECONDS * 1000)
 
     def _generate_lambda_event(self, method, path, headers, body):
         event = super()._generate_lambda_event(method, path, headers, body)
