@@ -126,7 +126,7 @@ def save(row, *, roles, facts):
     """
     return _update(row.user, row.server, [
         Membership.lease["step"].set(row.lease["step"] + 1),
-        *_roles(row, roles), *_facts(facts),
+        *_roles(roles), *_facts(facts),
     ], _ours(row))
 
 
@@ -136,7 +136,7 @@ def finish(row, *, roles, facts, due_at, look_at, checked_at):
     None means that somebody requested meanwhile, or that the lease is lost: read the row again to tell.
     """
     return _update(row.user, row.server, [
-        *_roles(row, roles), *_facts(facts), *_due(row, due_at),
+        *_roles(roles), *_facts(facts), *_due(row, due_at),
         Membership.done.set(row.requested), Membership.checked_at.set(checked_at),
         Membership.look_at.set(look_at) if look_at is not None else Membership.look_at.remove(),
         Membership.lease.remove(), Membership.causes.remove(), Membership.look.remove(),
@@ -146,7 +146,7 @@ def finish(row, *, roles, facts, due_at, look_at, checked_at):
 def pause(row, *, roles, facts, due_at):
     """The lease is gone, the progress stored, and the sweep comes back at `due_at`; the requests stay unaccounted for."""
     return _update(row.user, row.server, [
-        *_roles(row, roles), *_facts(facts), *_due(row, due_at), Membership.lease.remove(),
+        *_roles(roles), *_facts(facts), *_due(row, due_at), Membership.lease.remove(),
     ], _ours(row))
 
 
@@ -166,8 +166,9 @@ def _ours(row):
     return (Membership.lease["token"] == row.lease["token"]) & (Membership.lease["step"] == row.lease["step"])
 
 
-def _roles(row, roles):
-    return [] if roles == row.roles else [Membership.roles.set({role: _stored(known) for role, known in roles.items()})]
+def _roles(roles):
+    """Only the lease's holder writes roles, so the whole map may be set; always: `row` may carry answers not stored yet."""
+    return [Membership.roles.set({role: _stored(known) for role, known in roles.items()})]
 
 
 def _facts(facts):
