@@ -79,7 +79,8 @@ def test_a_renewal_advances_the_period_at_once_and_is_paid_an_hour_later(account
 
 
 def test_one_move_of_the_clock_rolls_several_periods_in_time_order(account):
-    first, second = account.buy(), account.buy()
+    first = account.buy()
+    account.buy()
     to(account, "2026-06-15T00:00:00Z")
     assert day(end_of(account.sub(first["id"]))) == "2026-06-30 12:00"
     paid = [e for e in account.events("invoice.paid") if e["data"]["object"]["billing_reason"] == "subscription_cycle"]
@@ -385,3 +386,18 @@ def test_a_subscription_can_be_forced_into_any_state(account):
     event = account.events("customer.subscription.updated")[-1]
     assert event["data"]["previous_attributes"]["status"] == "active" and event["data"]["object"]["status"] == "paused"
     account.control("PATCH", f"subscriptions/{sub['id']}", {"stat": "x"}, expect=400)
+
+
+def test_a_subscription_forced_out_of_shape_does_not_stop_the_clock(account):
+    odd, other = account.buy(), account.buy()
+    account.control("PATCH", f"subscriptions/{odd['id']}", {"items": {"object": "list", "data": [], "has_more": False, "url": "/"}})
+    account.clock.advance(40 * DAY)
+    assert end_of(account.sub(other["id"])) > end_of(other)
+
+
+def test_the_front_page_and_the_list_of_orders_are_there(account):
+    sub = account.buy()
+    account.sandbox.deliveries.pump()
+    status, _, text = account.page("GET", "http://stripe.test/")
+    assert status == 200 and sub["id"] in text and "checkout.session.completed" in text
+    assert "POST subscriptions/{id}/renew" in account.control("GET", "")["calls"]

@@ -70,7 +70,7 @@ class StripeSandbox:
             while (due := min(self.billing.due(), default=None)) is not None and due[0] <= now:
                 with self.world.at(due[0]):
                     due[3](due[2])
-            self.world.forget_old_events()
+            self.world.forget()
             self.save()
 
     def save(self):

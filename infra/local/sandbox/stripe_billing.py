@@ -52,8 +52,9 @@ def next_end(sub, start):
 
 
 def item_end(sub):
-    """The earliest period end of the subscription's items."""
-    return min(item["current_period_end"] for item in sub["items"]["data"])
+    """The earliest period end of the subscription's items; None when an order by hand took them all away."""
+    ends = (item.get("current_period_end") for item in sub["items"]["data"])
+    return min((end for end in ends if end is not None), default=None)
 
 
 class Billing:
@@ -287,7 +288,7 @@ class Billing:
     def due(self):
         """Everything that time alone will do, as (instant, rank, id, what); ends come before renewals of one instant."""
         for sub in self.world.all("subscription"):
-            if sub["status"] in ("active", "past_due", "unpaid"):
+            if sub["status"] in ("active", "past_due", "unpaid") and item_end(sub) is not None:
                 scheduled = sub["cancel_at"] if sub["cancel_at"] is not None else item_end(sub) if sub["cancel_at_period_end"] else None
                 if scheduled is not None and scheduled <= item_end(sub):
                     yield scheduled, 0, sub["id"], self._end_on_time

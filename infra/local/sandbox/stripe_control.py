@@ -14,6 +14,7 @@ class Control:
     def __init__(self, sandbox):
         self.sandbox, self.world = sandbox, sandbox.world
         self._routes = [(method, re.compile(f"/_sandbox/{path}$"), call) for method, path, call in (
+            ("GET", "", self.index),
             ("GET", "events", self.events),
             ("POST", r"events/([^/]+)/resend", self.resend),
             ("POST", "release", self.release),
@@ -37,6 +38,11 @@ class Control:
             if match and method == request.method:
                 return call(request.json(), *match.groups())
         return json_answer({"error": f"no control call {request.method} {request.path}"}, 404)
+
+    def index(self, wish):
+        """Which control calls there are."""
+        shared = ["GET|POST clock", "GET|DELETE requests", "GET|POST|DELETE faults"]
+        return json_answer({"calls": shared + [f"{method} {pattern.pattern[10:-1].replace('([^/]+)', '{id}')}" for method, pattern, _ in self._routes]})
 
     def events(self, wish):
         """Every event with its delivery attempts [{at, status, url}] (status 0: no answer) and what is still waiting."""

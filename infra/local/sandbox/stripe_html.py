@@ -10,7 +10,7 @@ main{max-width:34rem;margin:2rem auto;padding:1.5rem;background:#fff;border-radi
 .test{background:#ffde92;color:#3d2c00;text-align:center;padding:.2rem;font-size:.8rem}
 label{display:block;margin:.7rem 0 .2rem}input,select,textarea{font:inherit;width:100%;box-sizing:border-box;padding:.45rem;border:1px solid #8792a2;border-radius:.3rem}
 button{font:inherit;padding:.5rem 1rem;margin-top:1rem;border:0;border-radius:.3rem;background:#3a4bc8;color:#fff;cursor:pointer}
-button.quiet{background:#e6e9f0;color:#1a1f36}section{border-top:1px solid #e3e8ee;margin-top:1.2rem;padding-top:.6rem}
+table{font-size:.85rem}button.quiet{background:#e6e9f0;color:#1a1f36}section{border-top:1px solid #e3e8ee;margin-top:1.2rem;padding-top:.6rem}
 .error{color:#b3093c}.ok{color:#006908}table{width:100%;border-collapse:collapse}td,th{text-align:left;padding:.3rem}h1{font-size:1.3rem}h2{font-size:1.05rem}
 """
 HEADERS = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
@@ -63,6 +63,11 @@ def link(url, text, name=None):
 def alert(text, kind="error"):
     """A line that something went wrong (or well)."""
     return f"<p class={kind} role={'alert' if kind == 'error' else 'status'}>{escape(text)}</p>" if text else ""
+
+
+def table(rows):
+    """Rows of plain text."""
+    return "<table>" + "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows) + "</table>"
 
 
 def money(amount, currency):

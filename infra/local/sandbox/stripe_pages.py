@@ -15,7 +15,7 @@ from html import escape
 
 from .http import redirect
 from .stripe_billing import CardDeclined, item_end
-from .stripe_html import alert, card_field, choice, day, field, form, gone, link, money, page, price_text
+from .stripe_html import alert, card_field, choice, day, field, form, gone, link, money, page, price_text, table
 
 REASON_TEXT = {"too_expensive": "It's too expensive", "missing_features": "I need more features", "unused": "I don't use it enough",
                "switched_service": "I found an alternative", "customer_service": "Customer service was less than expected",
@@ -29,6 +29,7 @@ class Pages:
     def __init__(self, sandbox):
         self.sandbox, self.world = sandbox, sandbox.world
         self._routes = [(re.compile(pattern + "$"), call) for pattern, call in (
+            (r"/", self.overview),
             (r"/c/pay/([^/]+)", self.checkout),
             (r"/p/session/([^/]+)", self.portal),
             (r"/p/session/([^/]+)/subscriptions/([^/]+)/cancel", self.cancel),
@@ -45,6 +46,17 @@ class Pages:
             if match and request.method in ("GET", "POST"):
                 return call(request, *match.groups())
         return gone("There is no such page in this sandbox.")
+
+    def overview(self, request):
+        """What this account has, for whoever opens the sandbox's address."""
+        world = self.world
+        subs = [(s["id"], world.find("customer", s["customer"])["email"] or s["customer"], s["status"],
+                 "ends" if s["cancel_at"] or s["cancel_at_period_end"] else "renews", day(s["cancel_at"] or item_end(s) or 0))
+                for s in reversed(list(world.all("subscription")))]
+        events = [(day(e["created"]), e["type"], ", ".join(str(a["status"]) for a in world.state["attempts"].get(e["id"], [])) or "not yet sent")
+                  for e in list(world.all("event"))[:-26:-1]]
+        return page("Stripe sandbox", f"<p>Its clock shows {day(world.now)}. Orders: <a href='/_sandbox/'>/_sandbox/</a></p>",
+                    "<h2>Subscriptions</h2>", table(subs), "<h2>Latest events, and what the endpoint answered</h2>", table(events))
 
     # Checkout
 

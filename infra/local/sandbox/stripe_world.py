@@ -124,8 +124,12 @@ class World:
         self.on_event(event)
         return event
 
-    def forget_old_events(self):
-        """Events older than 30 days of sandbox time, with nothing left to deliver, are gone."""
+    def forget(self):
+        """Portal sessions a day after they expired, and events after 30 days with nothing left to deliver, are gone."""
+        sessions, inside = self.state["objects"]["billing_portal.session"], self.state["inside"]
+        for key in [k for k in sessions if inside[k]["expires"] < self.now - 86400]:
+            del sessions[key], inside[key]
+            self.changed = True
         events, waiting = self.state["objects"]["event"], {item["event"] for item in self.state["deliveries"]}
         for key in [k for k, e in events.items() if e["created"] < self.now - EVENTS_KEPT and k not in waiting]:
             del events[key]
