@@ -175,14 +175,21 @@ class Walk:
         return self.sandbox.roles(GUILD, user)
 
     def holds(self, *roles, user=DORA, seconds=ROLE_WITHIN):
-        wait_for(lambda: self.roles(user) == set(roles), seconds, f"{demo.PEOPLE[user]} holds exactly {roles or 'nothing'}, not {self.roles(user)}")
+        wait_for(lambda: self.roles(user) == set(roles), seconds,
+                 lambda: f"{demo.PEOPLE[user]} holds exactly {roles or 'nothing'}, not {self.roles(user)}")
+
+    def roles_are(self, states, seconds=ROLE_WITHIN):
+        """The profile shows the roles of the server in these states."""
+        def shown():
+            return [r for s in self.dora.profile()["servers"] if s["id"] == GUILD for r in s["roles"]]
+        wait_for(lambda: {r["id"]: r["state"] for r in shown()} == states, seconds, lambda: f"the profile shows {states}, not {shown()}")
 
     def shows(self, seconds=ROLE_WITHIN, sub=None, **wanted):
         """The profile shows the subscription with these values; answers it."""
         def found():
             shown = self.dora.subscription(sub or self.sub)
             return shown if all(shown[k] == v for k, v in wanted.items()) else None
-        return wait_for(found, seconds, f"the profile shows {wanted}, not {self.dora.subscription(sub or self.sub)}")
+        return wait_for(found, seconds, lambda: f"the profile shows {wanted}, not {self.dora.subscription(sub or self.sub)}")
 
     def took_roles_at(self, user=DORA):
         """[instant] of each time somebody or something took a role from the user, by Discord's own audit log."""
@@ -226,6 +233,7 @@ class Walk:
     def _stolen_state(self):
         """A consent page that began in one browser ends in another: nobody is signed in."""
         thief, victim = Walker(*self.urls), Walker(*self.urls)
+        victim.browser.open(self.urls[0] + "/auth/discord/login")
         page = thief.browser.open(self.urls[0] + "/auth/discord/login")
         with contextlib.suppress(WalkFailed):
             victim.browser.submit(page, button="Authorize", user_id=DORA)
@@ -249,7 +257,7 @@ class Walk:
             same((shown["offer"], shown["price"]), ({"id": "supporter", "name": "Supporter"},
                  {"amount": 500, "currency": "eur", "interval": "month"}), "what was bought")
             check({"manage", "payment_method", "cancel"} <= set(shown["actions"]), f"what can be done: {shown['actions']}")
-            wait_for(lambda: self.dora.role_states(GUILD) == {SUPPORTER: "held"}, ROLE_WITHIN, "the role is shown as held")
+            self.roles_are({SUPPORTER: "held"})
 
     def manage(self):
         with step("5  manage: Stripe's billing portal on our own configuration; change the card; deep links; and back"):

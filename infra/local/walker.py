@@ -322,12 +322,15 @@ class Sandboxes:
 
 
 def wait_for(condition, seconds, what, *, every=0.1):
-    """The first true answer of `condition()`. WalkFailed, naming `what`, when there is none within so many seconds."""
+    """The first true answer of `condition()`. WalkFailed when there is none within so many seconds.
+
+    `what` says what was waited for: a text, or a function that makes one when it has to be told.
+    """
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise WalkFailed(f"after {seconds} s still not: {what}")
+            raise WalkFailed(f"after {seconds} s still not: {what if isinstance(what, str) else what()}")
         time.sleep(every)
