@@ -47,7 +47,7 @@ class Handler(ChaliceRequestHandler):
     """One connection. Whatever happens, a request gets a whole answer or a closed connection."""
 
     wbufsize = -1
-    disable_nagle_algorithm = True
+    disable_nagle_algorithm = True  # the end of a large answer would wait like the body of a small one
     timeout = 65  # seconds; an idle keep-alive connection ends here
     server_version = "Rolekeep"
     sys_version = ""
@@ -143,9 +143,9 @@ class Handler(ChaliceRequestHandler):
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(1)
-            for _ in range(64):
-                if not self.connection.recv(65536):
-                    break
+            end = time.monotonic() + 2
+            while self.connection.recv(65536) and time.monotonic() < end:
+                pass
 
     def handle_expect_100(self):
         """Refuse before the body comes where that is possible, and let the caller go on otherwise."""

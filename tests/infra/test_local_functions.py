@@ -7,6 +7,7 @@ import time
 
 import pytest
 from chalice import Chalice, Rate
+from chalice.app import EventSourceHandler
 
 from infra.local import functions, pollers, scheduler
 
@@ -174,8 +175,15 @@ def test_running_pollers_hand_over_what_is_sent_and_stop_when_asked(tiny_app, se
     assert len(seen.batches) == 1
 
 
-def test_two_first_calls_at_once_both_pass_through_the_middleware(tiny_app, seen):
+def test_two_first_calls_at_once_both_pass_through_the_middleware(tiny_app, seen, monkeypatch):
     [function] = functions.queue_functions(tiny_app)
+    build = EventSourceHandler._build_middleware_handlers
+
+    def build_slowly(*arguments, **named):
+        time.sleep(0.02)
+        return build(*arguments, **named)
+
+    monkeypatch.setattr(EventSourceHandler, "_build_middleware_handlers", build_slowly)
     together = threading.Barrier(8)
 
     def call():
