@@ -66,6 +66,9 @@ def test_its_own_account_id_and_basic_authentication_are_accepted(account):
     ("/v1/billing_portal/configurations", {"features[invoice_history][enabled]": "yes"}, None, "features[invoice_history][enabled]"),
     ("/v1/billing_portal/configurations", {"features[invoice_history][enabled]": "true", "default_return_url": "portal"}, "url_invalid",
      "default_return_url"),
+    ("/v1/billing_portal/configurations", {"features[subscription_cancel][enabled]": "true",
+                                           "features[subscription_cancel][proration_behavior]": "create_prorations"}, None,
+     "features[subscription_cancel][proration_behavior]"),
     ("/v1/billing_portal/sessions", {"return_url": "http://a.test/"}, "parameter_missing", "customer"),
     ("/v1/billing_portal/sessions", {"customer": "cus_none"}, "resource_missing", "customer"),
     ("/v1/checkout/sessions", {"mode": "subscription", "success_url": "http://a.test"}, "parameter_missing", "line_items"),
@@ -92,7 +95,7 @@ def test_every_answer_has_a_request_id_and_the_version(account):
     assert len(ids) == 3 and all(one.startswith("req_") for one in ids)
 
 
-# idempotency (facts.md S-13)
+# idempotency
 
 def test_the_same_key_and_parameters_replay_the_answer_and_do_nothing_again(account):
     headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": "k1"}

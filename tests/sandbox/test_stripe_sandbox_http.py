@@ -144,3 +144,22 @@ def test_the_sdk_survives_a_lost_answer_by_its_idempotency_key(running):
     requests.post(running.url + "/_sandbox/faults", json={"method": "POST", "path": "^/v1/products", "do": "lose_answer"}, timeout=5)
     client.v1.products.create({"name": "Gold"})
     assert len(client.v1.events.list({"type": "product.created"}).data) == 1
+
+
+def test_held_events_are_delivered_in_the_order_of_their_release(running, receiver):
+    kinds = ["charge.captured", "charge.expired", "charge.failed", "charge.pending"]
+    requests.post(running.url + "/_sandbox/faults", json={"webhook": "^charge", "do": "hold", "times": 4}, timeout=5)
+    for kind in kinds:
+        requests.post(running.url + "/_sandbox/emit", json={"type": kind, "object": {"id": "x", "object": "x"}}, timeout=5)
+    assert requests.post(running.url + "/_sandbox/release", json={"order": "reverse"}, timeout=5).json() == {"released": 4}
+    receiver.wait_for("charge.captured")
+    assert [event.type for event in receiver.events] == kinds[::-1]
+
+
+def test_the_next_transition_happens_by_itself_when_its_time_comes(running, receiver):
+    client = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url})
+    product = client.v1.products.create({"name": "Gold"})
+    price = client.v1.prices.create({"product": product.id, "currency": "eur", "unit_amount": 500, "recurring": {"interval": "day"}})
+    sub = buy(client, price)
+    move_clock(running, to=sub["items"].data[0].current_period_end - 0.5)
+    receiver.wait_for("invoice.created", lambda i: i.billing_reason == "subscription_cycle")

@@ -75,7 +75,7 @@ def test_a_renewal_advances_the_period_at_once_and_is_paid_an_hour_later(account
     paid = account.api("GET", f"/v1/invoices/{draft['id']}")
     assert (paid["status"], paid["billing_reason"]) == ("paid", "subscription_cycle")
     assert paid["lines"]["data"][0]["period"]["end"] == end_of(renewed)
-    assert paid["period_end"] == end_of(sub)  # the invoice's own period is the one before (facts.md 1.4)
+    assert paid["period_end"] == end_of(sub)  # the invoice's own period is the one before
 
 
 def test_one_move_of_the_clock_rolls_several_periods_in_time_order(account):
@@ -180,7 +180,7 @@ def test_the_control_call_ends_the_period_now_with_the_outcome_asked_for(account
     assert late["status"] == "past_due"
 
 
-# scheduled cancellation, in both forms (facts.md 1.4)
+# scheduled cancellation, in both forms
 
 @pytest.mark.parametrize("options, flag, has_cancel_at", [
     ({"billing_mode": "flexible"}, True, False),

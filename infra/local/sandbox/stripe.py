@@ -34,7 +34,7 @@ from .stripe_world import Options, World, new_state
 KEY = "sk_test_rolekeep_sandbox"
 ACCOUNT = "acct_1RolekeepSandbox"
 _BUSY = "req_AnotherIsInProgress"  # given without touching the world, whose lock the other request holds
-KEYS_KEPT = 86400  # Stripe keeps idempotent results for at least 24 hours of real time (facts.md S-13)
+KEYS_KEPT = 86400  # Stripe keeps idempotent results for at least 24 hours of real time (docs.stripe.com/api/idempotent_requests)
 
 
 class StripeSandbox:
@@ -123,7 +123,7 @@ class StripeSandbox:
                 return _stripe_answer(stored["status"], stored["answer"], request_id, request,
                                       {"Idempotent-Replayed": "true", "Original-Request": stored["request_id"]})
             params = read(route.operation, text, understood=route.understood)
-        except Refusal as refusal:  # never carried out, so not remembered under the key (facts.md S-13)
+        except Refusal as refusal:  # never carried out, so not remembered under the key (docs.stripe.com/api/idempotent_requests)
             return _stripe_answer(refusal.status, {"error": refusal.error}, request_id, request)
         self.world.request = {"id": request_id, "idempotency_key": key}
         status, answer = self._perform(route, ids, params, request)

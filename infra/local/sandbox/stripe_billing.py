@@ -1,4 +1,4 @@
-"""The life of subscriptions and invoices in the Stripe sandbox: begin, renew, fail, recover, end (facts.md 1.4)."""
+"""The life of subscriptions and invoices in the Stripe sandbox: begin, renew, fail, recover, end. Sources: docs/sandbox-stripe-notes.md."""
 import calendar
 import copy
 from datetime import datetime, timedelta, timezone
@@ -266,7 +266,7 @@ class Billing:
                 sub |= {"canceled_at": None, "cancellation_details": objects.no_cancellation()}
 
     def portal_cancel(self, sub, *, mode, details):
-        """What the cancel button of the billing portal does: see facts.md S-11 for the two forms."""
+        """What the cancel button of the billing portal does: docs.stripe.com/billing/subscriptions/billing-mode/compare for the two forms."""
         if mode == "immediately":
             return self.end(sub, reason="cancellation_requested", details=details)
         flexible = sub["billing_mode"]["type"] == "flexible"

@@ -78,7 +78,7 @@ def subscription(price_object, *, key, item_key, now, period_end, customer_id, m
 
 
 def item(price_object, *, key, subscription, now, period_end):
-    """A subscription item; since 2025-03-31.basil the period is here and not on the subscription (facts.md S-9)."""
+    """A subscription item; since 2025-03-31.basil the period is here and not on the subscription (docs.stripe.com/changelog/basil/2025-03-31)."""
     recurring = price_object["recurring"]
     return {
         "id": key, "object": "subscription_item", "billing_thresholds": None, "created": now, "current_period_end": period_end,

@@ -1,4 +1,4 @@
-"""Stripe's billing portal as the API sees it: configurations, and sessions with their bearer URLs (facts.md 1.2, 1.3)."""
+"""Stripe's billing portal as the API sees it: configurations, and sessions with their bearer URLs (docs.stripe.com/api/customer_portal)."""
 import copy
 
 from .stripe_billing import OVER
@@ -171,7 +171,10 @@ def set_metadata(obj, params):
 
 def check_features(features):
     """Refusal when features contradict themselves; missing details are filled in as Stripe does (assumptions)."""
-    reason = features["subscription_cancel"]["cancellation_reason"]
+    cancel, reason = features["subscription_cancel"], features["subscription_cancel"]["cancellation_reason"]
+    if cancel["proration_behavior"] == "always_invoice" or (cancel["proration_behavior"] != "none" and cancel["mode"] == "at_period_end"):
+        raise Refusal(400, f"The proration_behavior {cancel['proration_behavior']} is not supported with mode {cancel['mode']}.",
+                      param="features[subscription_cancel][proration_behavior]")
     if reason["enabled"] and not reason["options"]:
         reason["options"] = list(REASONS)
     update = features["subscription_update"]

@@ -12,7 +12,7 @@ import requests
 
 from .clock import to_iso
 
-BACK_OFF = (1, 2, 4, 8, 15, 30, 60, 120, 300)  # seconds between attempts; Stripe's own take days (facts.md 1.5)
+BACK_OFF = (1, 2, 4, 8, 15, 30, 60, 120, 300)  # seconds between attempts; Stripe's own take days (docs.stripe.com/webhooks)
 ANSWER_WITHIN = 20.0
 
 

@@ -9,7 +9,7 @@ from .stripe_params import API_VERSION, no_such
 KINDS = ("product", "price", "customer", "payment_method", "subscription", "invoice", "checkout.session",
          "billing_portal.configuration", "billing_portal.session", "event")
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-EVENTS_KEPT = 30 * 86400  # GET /v1/events goes back 30 days (facts.md 1.5)
+EVENTS_KEPT = 30 * 86400  # GET /v1/events goes back 30 days (docs.stripe.com/webhooks/process-undelivered-events)
 
 
 @dataclass
