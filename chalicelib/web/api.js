@@ -1,0 +1,57 @@
+// The product's JSON API, and nothing else: every answer is data or a Problem.
+
+const SECONDS = 30;   // the service itself gives up before that
+let token = "";
+
+/** What went wrong, in the service's own words: title, detail, next (RFC 9457). `status` 0: it was not reached. */
+export class Problem extends Error {
+  constructor({ status = 0, title, detail = "", next = "" }) {
+    super(title);
+    Object.assign(this, { status, title, detail, next });
+  }
+}
+
+/** The signed-in member's profile; its token goes with every change from now on. */
+export async function profile() {
+  const found = await call("GET", "api/v1/profile");
+  token = found.csrf_token;
+  return found;
+}
+
+export const servers = async () => (await call("GET", "api/v1/servers")).servers;
+export const buy = async (server, offer) =>
+  (await call("POST", "api/v1/checkout-sessions", { server_id: server, offer_id: offer })).url;
+export const portal = async (id, flow) => (await change("subscriptions", id, "portal-session", flow ? { flow } : {})).url;
+export const cancel = async (id, answers) => (await change("subscriptions", id, "cancel", answers)).receipt;
+export const undo = async (id) => (await change("subscriptions", id, "undo")).receipt;
+export const restore = async (id) => (await change("servers", id, "restore")).text;
+export const signOut = () => call("POST", "auth/logout", {});
+
+const change = (kind, id, what, body = {}) => call("POST", `api/v1/${kind}/${encodeURIComponent(id)}/${what}`, body);
+
+async function call(method, path, body) {
+  const asked = { method, signal: AbortSignal.timeout(SECONDS * 1000), headers: { Accept: "application/json" } };
+  if (body) {
+    asked.body = JSON.stringify(body);
+    Object.assign(asked.headers, { "Content-Type": "application/json", "X-CSRF-Token": token });
+  }
+  let answer, text;
+  try {
+    answer = await fetch(path, asked);
+    text = await answer.text();
+  } catch {
+    throw new Problem({ title: "unreachable" });
+  }
+  const data = parsed(text);
+  if (answer.ok && (data || !text)) return data;
+  throw new Problem({ title: "unreadable", ...data, status: answer.status });
+}
+
+function parsed(text) {
+  try {
+    const data = JSON.parse(text);
+    return data && typeof data === "object" ? data : null;
+  } catch {
+    return null;   // a gateway's own page, say
+  }
+}

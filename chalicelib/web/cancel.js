@@ -1,0 +1,61 @@
+// The cancel dialog: says exactly what will happen, asks why without demanding it, shows a refusal in place.
+import { el, instant, named, names, problem } from "./parts.js";
+import { T } from "./texts.js";
+
+/** Ask, then `send({reason, comment})`. Resolves to its result, to "stripe" for Stripe's own portal, or to null: kept. */
+export function askToCancel(server, sub, send) {
+  return new Promise((resolve, reject) => {
+    let busy = false;
+    const reason = el("select", { id: "reason" }, el("option", { value: "" }, T.noReason),
+      Object.entries(T.reasons).map(([value, words]) => el("option", { value }, words)));
+    const comment = el("textarea", { id: "comment", rows: "3", maxlength: "500" });
+    const failed = el("div", { class: "note is-bad", role: "alert", tabindex: "-1", hidden: true });
+    const go = el("button", { type: "submit", class: "main grave" }, T.cancelDo);
+    const name = sub.offer ? named(sub.offer.name) : T.noOffer;
+    const end = (result) => { if (!busy) { dialog.close(); dialog.remove(); resolve(result); } };
+    const form = el("form", {},
+      el("h2", { id: "cancel-title", tabindex: "-1", autofocus: true }, T.cancelTitle[0], name, T.cancelTitle[1], named(server.name), T.cancelTitle[2]),
+      el("div", { id: "cancel-what" }, consequences(server, sub)),
+      el("label", { for: "reason" }, T.cancelReason), reason,
+      el("label", { for: "comment" }, T.cancelComment), comment,
+      el("p", { class: "quiet" }, T.cancelShown), failed,
+      el("div", { class: "row end" }, el("button", { type: "button", press: () => end(null) }, T.cancelNot), go),
+      el("p", {}, el("button", { type: "button", class: "plain", press: () => end("stripe") }, T.cancelAtStripe)));
+    const dialog = el("dialog", { "aria-labelledby": "cancel-title", "aria-describedby": "cancel-what" }, form);
+    dialog.addEventListener("cancel", (event) => { event.preventDefault(); end(null); });
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (busy) return;
+      wait(true);
+      try {
+        const result = await send({ ...(reason.value && { reason: reason.value }), ...(comment.value.trim() && { comment: comment.value.trim() }) });
+        busy = false;
+        end(result);
+      } catch (error) {
+        wait(false);
+        if (error.status === 401) { dialog.close(); dialog.remove(); return reject(error); }
+        failed.replaceChildren(...problem(error).filter(Boolean));
+        failed.hidden = false;
+        failed.focus();
+      }
+    });
+    function wait(on) {
+      busy = on;
+      go.textContent = on ? T.working : T.cancelDo;
+      for (const one of form.querySelectorAll("button")) one.toggleAttribute("aria-disabled", on);
+    }
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+function consequences(server, sub) {
+  const gives = server.roles.filter((role) => sub.role_ids.includes(role.id) && role.state !== "ending");
+  const stays = gives.filter((role) => role.subscriptions.some((id) => id !== sub.id));
+  const goes = gives.filter((role) => !stays.includes(role));
+  const line = (words, list) => (list.length ? el("p", {}, words, names(list.map((role) => role.name)), ".") : null);
+  return [
+    sub.access_until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(sub.access_until)), ". ",
+                          sub.state === "grace" ? T.cancelGrace : T.cancelCharge) : el("p", {}, T.cancelNothing),
+    line(T.cancelRoles, goes), line(T.cancelStays, stays)];
+}

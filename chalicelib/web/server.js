@@ -1,0 +1,111 @@
+// One server as the signed-in member sees it: roles with their real state, subscriptions, offers.
+import { away, badge, button, el, instant, named, note, price, time } from "./parts.js";
+import { T } from "./texts.js";
+
+/** The heading of a server, with a letter in place of its picture. */
+export function heading(server, id) {
+  return el("h2", { id }, el("span", { class: "letter", "aria-hidden": "true" }, [...server.name][0] ?? "?"), named(server.name));
+}
+
+/** A server of the profile. `page` has now(), busy, notes, run, and `acts` {cancel, undo, portal, restore}. */
+export function group(page, server) {
+  const id = `server-${server.id}`;
+  const live = server.subscriptions.length;
+  return el("section", { class: "server", "aria-labelledby": id }, heading(server, id), freshness(page, server),
+    el("h3", {}, T.subscriptions),
+    live ? el("div", { class: "cards" }, server.subscriptions.map((sub) => card(page, server, sub)))
+      : el("p", { class: "quiet" }, T.noSubscriptions),
+    el("h3", {}, T.roles), roles(page, server));
+}
+
+function freshness(page, server) {
+  const [said, at] = server.subscriptions.length && server.as_of ? [T.lastRead, server.as_of] : [T.lastLooked, server.checked_at];
+  if (!at) return null;
+  const old = page.now() - Date.parse(at) > 26 * 3600 * 1000;
+  return el("p", { class: "quiet" }, said, time(at, away(at, page.now())), ". ", old ? el("strong", {}, T.old) : "");
+}
+
+function card(page, server, sub) {
+  const id = `title-${sub.id}`;
+  const name = sub.offer ? named(sub.offer.name) : T.noOffer;
+  return el("article", { id: `card-${sub.id}`, class: `card is-${sub.state}`, "aria-labelledby": id },
+    el("div", { class: "card-top" }, el("h4", { id }, name), badge(sub.state, T.state[sub.state] ?? T.state.unknown)),
+    el("p", { class: "quiet" }, [sub.price ? price(sub.price) : "", T.paidThrough[sub.processor] ?? sub.processor].filter(Boolean).join(" · ")),
+    el("p", {}, meaning(page, sub)),
+    actions(page, server, sub), note(page, sub.id));
+}
+
+/** What the subscription's state means, with its instants in the member's own time. */
+function meaning(page, sub) {
+  const when = (iso) => [el("strong", {}, instant(iso)), ` – ${away(iso, page.now())}. `];
+  if (sub.state === "active" && sub.renews_at) return [T.renews, when(sub.renews_at)];
+  if (sub.state === "ending" && sub.ends_at) return [T.ends, when(sub.ends_at), T.noCharge];
+  if (sub.state === "grace" && sub.access_until) {
+    return [T.graceUntil, when(sub.access_until), sub.ends_at ? [T.graceEnds, instant(sub.ends_at), ". "] : "", T.graceThen];
+  }
+  if (sub.state === "ended" && sub.ended_at) return [T.ended, el("strong", {}, instant(sub.ended_at)), "."];
+  return sub.text || T.unknown;
+}
+
+function actions(page, server, sub) {
+  const urgent = sub.state === "grace" ? "payment_method" : "undo";
+  const label = { manage: T.manage, payment_method: T.paymentMethod, undo: T.undo, cancel: T.cancel };
+  const press = {
+    manage: () => page.acts.portal(sub, null), payment_method: () => page.acts.portal(sub, "payment_method"),
+    undo: () => page.acts.undo(sub), cancel: () => page.acts.cancel(server, sub),
+  };
+  const known = sub.actions.filter((name) => press[name]);
+  return known.length ? el("div", { class: "row" }, known.map((name) => button(page, {
+    id: `${name}-${sub.id}`, place: sub.id, label: label[name], kind: name === urgent ? "main" : name === "cancel" ? "grave" : "",
+    opens: name === "cancel",
+    name: sub.offer ? `${label[name]}: ${sub.offer.name}` : null, press: press[name] }))) : null;
+}
+
+function roles(page, server) {
+  const place = `server-${server.id}-roles`;
+  const missing = server.roles.some((role) => role.state === "blocked");
+  const restore = server.actions.includes("restore") && button(page, {
+    id: `restore-${server.id}`, place, label: T.restore, kind: missing ? "main" : "", press: () => page.acts.restore(server, place) });
+  return [
+    server.roles.length ? el("ul", { class: "roles" }, server.roles.map((role) => roleLine(page, role)))
+      : el("p", { class: "quiet" }, T.noRoles),
+    restore ? el("div", { class: "row" }, restore, el("span", { class: "quiet" }, T.restoreNote)) : null, note(page, place)];
+}
+
+function roleLine(page, role) {
+  const until = role.until ? [role.grace ? T.roleGrace : T.roleUntil, instant(role.until)] : role.renews ? T.roleRenews : null;
+  const why = role.why;
+  return el("li", {},
+    el("div", { class: "role-top" }, el("strong", {}, named(role.name)), badge(role.state, T.roleState[role.state] ?? role.state),
+       until ? el("span", { class: "quiet" }, until) : null),
+    why ? el("p", { class: "why" }, why.text, " ", el("span", {}, T.next, why.next),
+             role.state === "blocked" && why.retry_at ? el("span", { class: "quiet" }, " ", T.retryAt, away(why.retry_at, page.now()), ".") : null)
+      : null);
+}
+
+/** What a server sells. `mine`: this member's subscriptions there, or null when nobody is signed in. */
+export function offers(page, server, mine) {
+  return el("section", { class: "server" }, el("h3", {}, named(server.name)),
+    el("div", { class: "cards" }, server.offers.map((offer) => sale(page, server, offer, mine))));
+}
+
+function sale(page, server, offer, mine) {
+  const place = `offer-${server.id}-${offer.id}`;
+  return el("article", { class: "card" },
+    el("div", { class: "card-top" }, el("h4", {}, named(offer.name)), el("span", { class: "price" }, price(offer.price))),
+    offer.description ? el("p", {}, named(offer.description)) : null,
+    el("p", { class: "quiet" }, T.gives, offer.roles.map((role, n) => [n ? ", " : "", named(role.name)])),
+    mine ? held(mine, offer) ?? el("div", { class: "row" }, button(page, {
+      id: `buy-${server.id}-${offer.id}`, place, label: T.buy, name: T.buyNamed(offer.name), kind: "main",
+      press: () => page.acts.buy(server, offer) })) : null,
+    note(page, place));
+}
+
+const TAKEN = ["active", "trialing", "past_due", "paused", "unpaid"];   // as POST checkout-sessions refuses a second one
+
+function held(mine, offer) {
+  const sub = mine.find((one) => one.offer?.id === offer.id && TAKEN.includes(one.status));
+  if (!sub) return null;
+  const said = ["past_due", "paused", "unpaid"].includes(sub.status) ? T.haveUnpaid : sub.state === "ending" ? T.haveEnding : T.have;
+  return el("p", { class: "have" }, said);
+}
