@@ -9,7 +9,7 @@ import threading
 from infra.local.aws import REGION
 from infra.local.functions import queue_functions
 
-LONG_POLL = 2  # seconds; also how long a stop may take
+LONG_POLL = 1  # seconds; also how long a stop may take
 THREADS_PER_QUEUE = 2  # Lambda runs several at once: what cannot stand that shall show here
 log = logging.getLogger("local.pollers")
 
