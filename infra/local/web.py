@@ -136,6 +136,7 @@ class Handler(ChaliceRequestHandler):
         self._send_headers(headers)
         if self.command != "HEAD":
             self.wfile.write(body)
+        self.wfile.flush()  # before the request counts as answered: a stop waits for that only
 
     def _swallow_the_rest(self):
         """Read what the caller still sends, for a moment: closing on unread bytes would destroy our answer."""

@@ -13,6 +13,8 @@ from chalice import Chalice, Response
 
 from infra.local import web
 
+BEGUN = threading.Event()
+
 
 def tiny_app():
     app = Chalice(app_name="tiny")
@@ -27,6 +29,7 @@ def tiny_app():
 
     @app.route("/wait/{name}")
     def wait(name):
+        BEGUN.set()
         time.sleep(0.05)
         return {"asked": app.current_request.query_params["name"], "name": name}
 
@@ -210,9 +213,10 @@ def test_the_access_log_has_no_query_string(connection, caplog):
 
 def test_a_stop_lets_a_request_finish_that_had_begun():
     running = web.WebServer(tiny_app())
+    BEGUN.clear()
     link = socket.create_connection(("127.0.0.1", running.port), timeout=5)
     link.sendall(b"GET /wait/x?name=x HTTP/1.1\r\nHost: x\r\n\r\n")
-    time.sleep(0.02)
+    assert BEGUN.wait(5)
     running.stop()
     link.setblocking(False)
     assert link.recv(100).startswith(b"HTTP/1.1 200 "), "the answer was there before the stop had ended"
