@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from datetime import datetime
+from urllib.parse import urljoin
 
 import requests
 
@@ -212,6 +213,17 @@ class Walk:
             answers(404, lambda: self.dora.call("GET", "/nothing"))
             page = self.dora.browser.open(self.urls[0] + "/")
             same(page.url, self.urls[0] + "/profile", "where / leads")
+            self._page_is_whole(page.url)
+
+    def _page_is_whole(self, url):
+        """Everything that the page names is there, and nothing of it comes from elsewhere."""
+        html = requests.get(url, timeout=10).text
+        named = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="([^"]+)"', html)
+        check(named, "the page names its style and script")
+        for name in named:
+            target = urljoin(url, name)
+            check(target.startswith(self.urls[0] + "/"), f"{name} is the portal's own")
+            same(requests.get(target, timeout=10).status_code, 200, f"the status of {name}")
 
     def sign_in(self):
         with step("2  sign in with Discord: cancelling, a stolen state, then for real; 30 days; signing out ends it"):
@@ -296,6 +308,16 @@ class Walk:
                 same(_without_times(self.shows(state="ending")), _without_times(here), f"cancelled by {name}")
                 self._undone(renews)
 
+        with step("6  cancel what is past due: the receipt names the open invoice; undo"):
+            cleo = Walker(*self.urls)
+            cleo.sign_in(CLEO)
+            sub = cleo.subscriptions(GUILD)[0]
+            same((sub["status"], sub["state"]), ("past_due", "grace"), "Cleo's subscription")
+            invoice = cleo.cancel(sub["id"])["open_invoice"]
+            same((invoice["amount"], invoice["currency"]), (1200, "eur"), "the open invoice on the receipt")
+            check(invoice["number"] and invoice["url"].startswith(self.urls[1] + "/"), f"its number and page: {invoice}")
+            cleo.undo(sub["id"])
+
     def _cancelled(self, receipt, until, *, already):
         same((receipt["subscription"], receipt["next_charge"], receipt["already"]), (self.sub, "none", already), "the receipt")
         same(epoch(receipt["access_until"]), until, "access until, on the receipt")
@@ -355,9 +377,23 @@ class Walk:
 
     def leave_and_come_back(self):
         both = set(OFFERS["backstage"]["roles"])
-        with step("8  buy the offer with two roles; leave; come back; restore my roles"):
+        with step("8  buy the offer with two roles: webhooks twice and in reverse, Discord asks to wait; the roles come all the same"):
+            self.sandbox.stripe("POST", "/faults", {"webhook": ".", "do": "hold", "times": None})
+            self.sandbox.discord("POST", "/faults", {
+                "method": "PUT", "path": f"/roles/{VIP}$", "do": "answer", "status": 429, "headers": {"Retry-After": "2"},
+                "body": {"message": "You are being rate limited.", "retry_after": 1.5, "global": False}})
             self.dora.buy(GUILD, "backstage")
-            self.holds(*both)
+            time.sleep(1)
+            same(self.roles(), set(), "roles before any webhook came")
+            self.sandbox.stripe("DELETE", "/faults")
+            self.sandbox.stripe("POST", "/release", {"order": "reverse"})
+            for event in self.sandbox.events()[-8:]:
+                self.sandbox.stripe("POST", f"/events/{event['id']}/resend")
+            self.holds(*both, seconds=SWEEP_WITHIN)
+            calls = [r["status"] for r in self.sandbox.discord("GET", "/requests")["requests"]
+                     if r["method"] == "PUT" and f"{DORA}/roles/{VIP}" in r["path"]]
+            same(sorted(calls), [204, 429], "calls to Discord for the role that had to wait")
+        with step("8  leave; come back; restore my roles"):
             self.sandbox.leave(GUILD, DORA)
             self.sandbox.join(GUILD, DORA)
             same(self.roles(), set(), "coming back brings no roles by itself")

@@ -51,6 +51,7 @@ class OAuth:
         user_id = wish.get("user_id", "")
         if user_id not in dict(self._world.people()):
             return text_answer(discord_pages.problem("There is no such user in this sandbox."), 400, kind="text/html")
+        forget_expired(self._codes, self._wall())
         code = self._new_secret()
         self._codes[code] = {"user_id": user_id, "redirect_uri": wish["redirect_uri"], "scope": wish["scope"],
                              "challenge": wish.get("code_challenge") or None, "until": self._wall() + CODE_SECONDS}
@@ -119,6 +120,7 @@ class OAuth:
             raise TokenError("invalid_grant", 'Invalid "redirect_uri" in request.')
         if challenge_of(form.get("code_verifier")) != grant["challenge"]:
             raise TokenError("invalid_grant", 'Invalid "code_verifier" in request.')
+        forget_expired(self._tokens, self._wall())
         access, refresh = self._new_secret(), self._new_secret()
         self._tokens[access] = {"user_id": grant["user_id"], "scope": grant["scope"], "refresh_token": refresh,
                                 "until": self._wall() + TOKEN_SECONDS}
@@ -136,6 +138,12 @@ class OAuth:
         if not right:
             raise TokenError("invalid_client", status=401)
         return form
+
+
+def forget_expired(grants, now):
+    """Only grants that are still good are left."""
+    for key in [key for key, grant in grants.items() if grant["until"] <= now]:
+        del grants[key]
 
 
 def challenge_of(verifier):
