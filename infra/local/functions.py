@@ -9,6 +9,7 @@ from chalice.app import Rate, ScheduledEventConfig, SQSEventConfig
 from chalice.local import LambdaContext
 
 from chalicelib.settings import WORKER_SECONDS
+from infra.local.permissions import acting_as
 
 log = logging.getLogger("local.functions")
 
@@ -31,15 +32,19 @@ class Function:
         """
         context = LambdaContext(self.name, 512, max_runtime_ms=WORKER_SECONDS * 1000)
         try:
-            # Chalice builds the chain of middleware during the first call from a generator: two first calls at
-            # once would leave one of them without any.
-            if self.handler.handler is None:
-                with self._first:
-                    return self.handler(event, context), None
-            return self.handler(event, context), None
+            with acting_as(self.name):
+                return self._handle(event, context), None
         except Exception as problem:
             log.error("function %s raised\n%s", self.name, traceback.format_exc())
             return None, problem
+
+    def _handle(self, event, context):
+        # Chalice builds the chain of middleware during the first call from a generator: two first calls at once would
+        # leave one of them without any.
+        if self.handler.handler is None:
+            with self._first:
+                return self.handler(event, context)
+        return self.handler(event, context)
 
 
 def queue_functions(app):

@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 
-from infra.local import aws, pollers, scheduler, web
+from infra.local import aws, permissions, pollers, scheduler, web
 from infra.local.aws import CannotStart
 from infra.local.sandbox import discord, stripe
 from infra.local.sandbox.clock import SandboxClock
@@ -73,6 +73,7 @@ class Instance:
         self._start_aws()
         self._start_sandboxes()
         aws.use(self.aws_url, "local")
+        self._parts.callback(permissions.enforce("local"))
         os.environ.update(self._product_settings())
         app = importlib.import_module("app").app
         self._start_workers(app)

@@ -23,6 +23,7 @@ from chalice.local import (
 
 from chalicelib.problem import Problem, bad_request, not_found, too_large
 from chalicelib.settings import WEB_SECONDS
+from infra.local.permissions import API, acting_as
 
 MAX_BODY = 256 * 1024  # bytes, as the product itself refuses; API Gateway takes 10 MB
 PLAIN_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -32,8 +33,13 @@ log = logging.getLogger("local.web")
 class Gateway(LocalGateway):
     """Chalice's local API Gateway with the event as API Gateway really sends it."""
 
+    def handle_request(self, method, path, headers, body):
+        """Answer the product's response, its calls to AWS judged by the role of the API's function."""
+        with acting_as(API):
+            return super().handle_request(method, path, headers, body)
+
     def _generate_lambda_context(self):
-        return LambdaContext("api", 512, max_runtime_ms=WEB_SECONDS * 1000)
+        return LambdaContext(API, 512, max_runtime_ms=WEB_SECONDS * 1000)
 
     def _generate_lambda_event(self, method, path, headers, body):
         event = super()._generate_lambda_event(method, path, headers, body)
