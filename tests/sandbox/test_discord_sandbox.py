@@ -383,6 +383,7 @@ def test_a_wrong_control_call_is_refused_with_the_reason(client):
     assert client.control("PUT", f"/guilds/{GUILD}", {"roles": ["x"]})["error"]
     assert client.control("PUT", "/limits", {"nothing": [1, 1]})["error"]
     assert client.control("GET", "/nothing")["error"]
+    assert "PUT guilds/{guild_id}/bans/{user_id}" in client.control("GET", "/")["calls"]
 
 
 def test_over_http_it_is_the_same_sandbox(client):

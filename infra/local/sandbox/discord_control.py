@@ -6,6 +6,7 @@ from .http import Answer, BadControl, json_answer
 
 GUILD = r"/_sandbox/guilds/(?P<guild_id>\d+)"
 ROUTES = [  # (method, path, name of the method here); GET and PUT answer with the view of what they touched
+    ("GET", r"/_sandbox/", "_index"),
     ("GET", r"/_sandbox/guilds", "_list_guilds"),
     ("GET", GUILD, "_show_guild"), ("PUT", GUILD, "_put_guild"), ("DELETE", GUILD, "_delete_guild"),
     ("PUT", GUILD + r"/members/(?P<user_id>\d+)", "_join"), ("DELETE", GUILD + r"/members/(?P<user_id>\d+)", "_leave"),
@@ -72,6 +73,12 @@ class Control:
                     self._world.set_role(ids, add=do == "give", actor=self._world.guild(ids[0])["owner_id"])
         except ApiError:
             pass
+
+    def _index(self, wish):
+        """Which control calls there are."""
+        shared = ["GET|POST clock", "GET|DELETE requests", "GET|POST|DELETE faults"]
+        own = [f"{method} " + re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", pattern.removeprefix("/_sandbox/")) for method, pattern, _ in ROUTES]
+        return json_answer({"calls": shared + own})
 
     def _list_guilds(self, wish):
         return json_answer({"guilds": [{"id": i, "name": g["name"]} for i, g in self._world.state["guilds"].items()]})
