@@ -34,6 +34,7 @@ DAY = 86400
 def main():
     """0 when the whole walk went as it must, else 1; the instance is stopped and its folder gone either way."""
     begun, folder = time.monotonic(), pathlib.Path(tempfile.mkdtemp(prefix="rolekeep-smoke-"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the instance must not outlive us
     try:
         with Instance(folder) as instance:
             Walk(instance).all()
