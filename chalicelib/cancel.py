@@ -103,7 +103,8 @@ def _not_made(intent, answer):
     if not isinstance(answer, InDoubt):
         ledger.close_intent(intent, at=ports.now(), outcome={"result": "refused", "why": getattr(answer, "why", "")})
     log.alarm("intent_not_made", kind=intent.data["kind"], why=getattr(answer, "why", "read_back"))
-    raise problem.try_later("Stripe")
+    raise Problem(503, "not-confirmed", "The change is not confirmed",
+                  "Stripe was asked, and the subscription read back afterwards does not show the change.", "Try again in a minute.")
 
 
 def _look_again(row, kind):

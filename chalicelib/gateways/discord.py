@@ -14,6 +14,7 @@ from chalicelib.store.servers import BAD_TOKEN, BANNED, EVERYWHERE, NO_ACCESS, R
 USER_AGENT = "DiscordBot (https://github.com/rolekeep/rolekeep, 0.1.0)"
 OUTAGE_SECONDS = 60
 BAN_SECONDS = 600
+_LONGEST_REASON = 160   # Discord takes 512 characters after URL encoding, which may triple it
 NO_ACCESS_SECONDS = 3_600
 NEVER = 10 * 365 * 86_400
 
@@ -95,7 +96,7 @@ def _bot(method, path, *, server, deadline, reason=None):
         raise OutOfTime
     headers = {"User-Agent": USER_AGENT, "Authorization": f"Bot {settings.get().discord_bot_token}"}
     if reason:
-        headers["X-Audit-Log-Reason"] = quote(reason)[:512]
+        headers["X-Audit-Log-Reason"] = quote(reason[:_LONGEST_REASON])
     try:
         answer = wire.session().request(method, f"{settings.get().discord_api_base}{path}", headers=headers,
                                         timeout=wire.TIMEOUT, allow_redirects=False)

@@ -42,7 +42,7 @@ export function askToCancel(server, sub, send) {
     function wait(on) {
       busy = on;
       go.textContent = on ? T.working : T.cancelDo;
-      for (const one of form.querySelectorAll("button")) one.toggleAttribute("aria-disabled", on);
+      for (const one of form.querySelectorAll("button")) one.setAttribute("aria-disabled", on);
     }
     document.body.append(dialog);
     dialog.showModal();

@@ -5,7 +5,7 @@ import { el, named, names, note, problem, receipt, time, zone } from "./parts.js
 import { group, offers } from "./server.js";
 import { T } from "./texts.js";
 
-const POLL_MS = 1500, POLL_FOR_MS = 20000, BACK_FOR_MS = 9000;
+const FIRST_POLL_MS = 500, POLL_MS = 1500, POLL_FOR_MS = 20000, BACK_FOR_MS = 9000;
 const [main, who, live] = ["main", "who", "live"].map((id) => document.getElementById(id));
 const page = {
   busy: new Map(),    // place → id of the button that was pressed there
@@ -37,8 +37,9 @@ async function start() {
 
 /** Read again until `done()` or the time is over; true when it was done. What is shown follows. */
 async function until(done, forMs = POLL_FOR_MS) {
-  for (const end = performance.now() + forMs; !done() && performance.now() < end;) {
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  const end = performance.now() + forMs;
+  for (let wait = FIRST_POLL_MS; !done() && performance.now() < end; wait = POLL_MS) {
+    await new Promise((resolve) => setTimeout(resolve, wait));
     try {
       await read();
       render();
