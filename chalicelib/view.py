@@ -4,21 +4,22 @@ from datetime import UTC, datetime
 from chalicelib.domain import plan as rules
 from chalicelib.domain.subscription import UNREAD, access
 
+# code: (what is so, and what the member can do about it, if anything)
 WHY = {
     "not_in_server": ("You are not in this Discord server.", "Join the server, then press “Restore my roles”."),
     "missing_permissions": ("The bot is not allowed to change this role: its own role must be above it, and it needs "
-                            "“Manage Roles”.", "Ask the server's owner to mend this; it is tried again by itself."),
+                            "“Manage Roles”. It is tried again by itself.", "Ask the server's owner to mend this."),
     "role_deleted": ("This role no longer exists in the server.", "Ask the server's owner to mend the offer."),
     "banned_member": ("You are banned from this server.", "Ask the server's owner; you can still cancel here."),
-    "discord_unavailable": ("Discord did not answer.", "Nothing: it is tried again by itself."),
-    "rate_limited": ("Discord asked us to slow down.", "Nothing: it is tried again by itself."),
+    "discord_unavailable": ("Discord did not answer. It is tried again by itself.", ""),
+    "rate_limited": ("Discord asked us to slow down. It is tried again by itself.", ""),
     "no_access": ("The bot cannot reach this server.", "Ask the server's owner to add the bot again."),
-    "banned": ("Discord is not answering our bot for now.", "Nothing: it is tried again by itself."),
-    "bad_token": ("Discord does not accept our bot's credentials.", "The operator has been told."),
-    "working": ("Your role is being set.", "Nothing: it takes a few seconds."),
-    "ending": ("Your role is being removed.", "Nothing: it takes a few seconds."),
+    "banned": ("Discord does not answer our bot for now. It is tried again by itself.", ""),
+    "bad_token": ("Discord does not accept our bot's credentials. The operator has been told.", ""),
+    "working": ("Your role is being set. It takes a few seconds.", ""),
+    "ending": ("Your role is being removed. It takes a few seconds.", ""),
 }
-_OTHER = ("Discord refused this role.", "Ask the server's owner; it is tried again by itself.")
+_OTHER = ("Discord refused this role. It is tried again by itself.", "Ask the server's owner.")
 
 
 def iso(instant):
