@@ -4,7 +4,7 @@ from chalice import Chalice, Rate
 from chalicelib import http, settings
 from chalicelib.http import answer, answering
 
-app = Chalice(app_name="rolekeep")
+app = Chalice(app_name="rolekeep", configure_logs=False)    # chalicelib/log.py writes the lines, once
 app.api.binary_types = ["application/octet-stream"]
 ANY = ["*/*"]   # the use cases judge the body themselves, and answer in problem JSON
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from chalicelib import audit, log, ports, settings
 from chalicelib.domain import plan as rules
+from chalicelib.domain.closed import BAD_TOKEN, BANNED
 from chalicelib.domain.plan import GRANT, STRIP
 from chalicelib.gateways import discord, stripe, wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry, Unknown
@@ -195,11 +196,11 @@ class _Round:
         """The business instant until which Discord is closed for this server, or None when it may be called."""
         wall = ports.wall()
         for closed in self.closed:
-            if closed.why == servers.BAD_TOKEN and closed.token_mark != discord.token_mark():
+            if closed.why == BAD_TOKEN and closed.token_mark != discord.token_mark():
                 servers.reopen(closed)
             elif closed.until > wall:
                 return self._later(closed.until - wall)
-            elif closed.why == servers.BANNED and self.probe is None:
+            elif closed.why == BANNED and self.probe is None:
                 self.probe = servers.claim_probe(closed, until=wall + discord.BAN_SECONDS)
                 if self.probe is None:
                     return self._later(discord.BAN_SECONDS)
@@ -217,7 +218,7 @@ class _Round:
             return self._later(UNKNOWN_RETRY_SECONDS)
         if answer.scope is not None:
             servers.close(answer.scope, until=ports.wall() + answer.after, why=answer.why,
-                          token_mark=discord.token_mark() if answer.why == servers.BAD_TOKEN else None)
+                          token_mark=discord.token_mark() if answer.why == BAD_TOKEN else None)
             log.alarm("discord_closed", server=self.row.server, why=answer.why, seconds=int(answer.after))
         return self._later(answer.after)
 

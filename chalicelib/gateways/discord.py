@@ -7,9 +7,9 @@ from urllib.parse import quote, urlencode
 import requests
 
 from chalicelib import ports, settings
+from chalicelib.domain.closed import BAD_TOKEN, BANNED, EVERYWHERE, NO_ACCESS, RATE_LIMITED
 from chalicelib.gateways import wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry
-from chalicelib.store.servers import BAD_TOKEN, BANNED, EVERYWHERE, NO_ACCESS, RATE_LIMITED
 
 USER_AGENT = "DiscordBot (https://github.com/rolekeep/rolekeep, 0.1.0)"
 OUTAGE_SECONDS = 60

@@ -1,25 +1,13 @@
 """Servers: settings and offers, the directory, and what closes the Discord calls of a server or of all of them."""
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pynamodb.exceptions import UpdateError
 
+from chalicelib.domain.closed import EVERYWHERE, Closed
 from chalicelib.domain.offers import from_item
 from chalicelib.store.tables import ServerItem
 
-EVERYWHERE = "everywhere"
 _SETTINGS, _DISCORD, _DIRECTORY = "settings", "discord", "directory"
-
-# Why Discord is closed; until when it stays so is `closed_until` on the wall clock.
-RATE_LIMITED, NO_ACCESS, BANNED, BAD_TOKEN = "rate_limited", "no_access", "banned", "bad_token"
-
-
-@dataclass(frozen=True)
-class Closed:
-    """Discord may not be called before `until` (wall clock). `token_mark` names the bot token that was refused."""
-    scope: str
-    until: float
-    why: str
-    token_mark: str | None = None
 
 
 def read(server_id):

@@ -56,8 +56,6 @@ MAY_IMPORT = {
 EXCEPTIONS = {
     # Local business time is the sandbox's, asked for over HTTP.
     ("chalicelib.ports", "chalicelib.gateways"), ("chalicelib.ports", "chalicelib.gateways.sandbox_clock"),
-    # The words for why Discord is closed stand beside the row that keeps them.
-    ("chalicelib.gateways.discord", "chalicelib.store.servers"),
 }
 
 
