@@ -1,0 +1,44 @@
+"""One running Rolekeep for all tests of this folder, met over HTTP only; each test has a Discord server and people of its own."""
+import pytest
+
+from tests.api.town import Sender, Town
+from tests.instance import Instance, Operator
+
+SPEED = "90"    # a sweep about every 0.7 s, a failed message again after 4 s
+
+
+@pytest.fixture(scope="session")
+def instance(tmp_path_factory):
+    """Yield a running product with its sandboxes and without demo data."""
+    with Instance(tmp_path_factory.mktemp("rolekeep"), SPEED=SPEED) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def operator(instance):
+    """What an operator sees beside the product: tables and queues."""
+    return Operator(instance)
+
+
+@pytest.fixture
+def sandbox(instance):
+    """Yield the controls of both sandboxes; faults that a test ordered are gone after it, held webhooks are on their way."""
+    controls = instance.sandboxes()
+    yield controls
+    controls.stripe("DELETE", "/faults")
+    controls.discord("DELETE", "/faults")
+    controls.stripe("POST", "/release", {})
+
+
+@pytest.fixture
+def town(instance, operator, sandbox):
+    """Yield a Discord server that sells three offers; after the test its subscriptions are over and it asks for no more work."""
+    made = Town(instance, operator, sandbox)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stripe(instance):
+    """Stripe as the sender of webhooks: signs what it likes, and posts it."""
+    return Sender(instance)
