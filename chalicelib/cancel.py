@@ -36,14 +36,11 @@ def _change(kind, user, subscription_id, details, deadline):
     if found is None:
         raise problem.not_found()
     row, sub = found
-    try:
-        now = _read(sub.key, deadline)
-        already = now.scheduled == (kind == CANCEL)
-        if not already:
-            now, already = _with_intent(kind, now, row, details, deadline)
-        invoice = stripe.open_invoice(sub.key, deadline=deadline) if kind == CANCEL else None
-    except OutOfTime:
-        raise problem.try_later("Stripe") from None
+    now = _read(sub.key, deadline)
+    already = now.scheduled == (kind == CANCEL)
+    if not already:
+        now, already = _with_intent(kind, now, row, details, deadline)
+    invoice = _open_invoice(sub.key, deadline) if kind == CANCEL else None
     _look_again(row, kind)
     return _undone(now, already) if kind == UNDO else _cancelled(now, already, invoice, _server(row))
 
@@ -113,6 +110,13 @@ def _look_again(row, kind):
         queues.send(queues.MEMBERS, {"user": row.user, "server": row.server, "cause": f"member:{kind}"}, group=row.server)
     except queues.NotSent as error:
         log.failure("look_not_sent", error)
+
+
+def _open_invoice(key, deadline):
+    try:
+        return stripe.open_invoice(key, deadline=deadline)
+    except OutOfTime:   # the change is made: the receipt says what it could not learn
+        return Unknown("out_of_time")
 
 
 def _server(row):

@@ -8,6 +8,7 @@ from http.cookies import CookieError, SimpleCookie
 from chalice import Response
 
 from chalicelib import log, ports, problem, settings, signin
+from chalicelib.gateways.outcomes import OutOfTime
 from chalicelib.problem import Problem
 
 SESSION_SECONDS = 30 * 86_400
@@ -35,6 +36,8 @@ def answering(view):
             return view(*args, **kwargs)
         except Problem as known:
             return _problem(known)
+        except OutOfTime:
+            return _problem(problem.try_later("Stripe"))
         except settings.BadSetting:
             raise   # the operator must see it at once
         except Exception as error:

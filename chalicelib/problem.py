@@ -36,5 +36,5 @@ def too_large():
 
 
 def try_later(what):
-    return Problem(503, "try-later", f"{what} cannot be reached", f"{what} did not answer in time; nothing was changed here.",
+    return Problem(503, "try-later", f"{what} cannot be reached", f"{what} did not answer in time.",
                    "Try again in a minute.")

@@ -1,6 +1,7 @@
 // The product's JSON API, and nothing else: every answer is data or a Problem.
+import { T } from "./texts.js";
 
-const SECONDS = 30;   // the service itself gives up before that
+const GIVE_UP_MS = 30000;   // the service itself does so earlier
 let token = "";
 
 /** What went wrong, in the service's own words: title, detail, next (RFC 9457). `status` 0: it was not reached. */
@@ -30,7 +31,7 @@ export const signOut = () => call("POST", "auth/logout", {});
 const change = (kind, id, what, body = {}) => call("POST", `api/v1/${kind}/${encodeURIComponent(id)}/${what}`, body);
 
 async function call(method, path, body) {
-  const asked = { method, signal: AbortSignal.timeout(SECONDS * 1000), headers: { Accept: "application/json" } };
+  const asked = { method, signal: AbortSignal.timeout(GIVE_UP_MS), headers: { Accept: "application/json" } };
   if (body) {
     asked.body = JSON.stringify(body);
     Object.assign(asked.headers, { "Content-Type": "application/json", "X-CSRF-Token": token });
@@ -40,11 +41,11 @@ async function call(method, path, body) {
     answer = await fetch(path, asked);
     text = await answer.text();
   } catch {
-    throw new Problem({ title: "unreachable" });
+    throw new Problem(T.unreachable);
   }
   const data = parsed(text);
   if (answer.ok && (data || !text)) return data;
-  throw new Problem({ title: "unreadable", ...data, status: answer.status });
+  throw new Problem({ ...(data?.title ? data : T.unreadable), status: answer.status });
 }
 
 function parsed(text) {

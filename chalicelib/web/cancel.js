@@ -33,8 +33,8 @@ export function askToCancel(server, sub, send) {
         end(result);
       } catch (error) {
         wait(false);
-        if (error.status === 401) { dialog.close(); dialog.remove(); return reject(error); }
-        failed.replaceChildren(...problem(error).filter(Boolean));
+        if (error.status === 401) return end(reject(error));
+        failed.replaceChildren(el("div", {}, problem(error)));
         failed.hidden = false;
         failed.focus();
       }
@@ -53,7 +53,7 @@ function consequences(server, sub) {
   const gives = server.roles.filter((role) => sub.role_ids.includes(role.id) && role.state !== "ending");
   const stays = gives.filter((role) => role.subscriptions.some((id) => id !== sub.id));
   const goes = gives.filter((role) => !stays.includes(role));
-  const line = (words, list) => (list.length ? el("p", {}, words, names(list.map((role) => role.name)), ".") : null);
+  const line = (words, list) => list.length > 0 && el("p", {}, words, names(list.map((role) => role.name)), ".");
   return [
     sub.access_until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(sub.access_until)), ". ",
                           sub.state === "grace" ? T.cancelGrace : T.cancelCharge) : el("p", {}, T.cancelNothing),

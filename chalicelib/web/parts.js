@@ -8,7 +8,7 @@ export function el(tag, { press, ...attributes } = {}, ...children) {
     if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
   }
   if (press) made.addEventListener("click", press);
-  made.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
+  made.append(...children.flat(9).filter(Boolean));
   return made;
 }
 
@@ -26,9 +26,7 @@ const DAY = { day: "numeric", month: "long", year: "numeric" };
 const CLOCK = { hour: "2-digit", minute: "2-digit" };
 const local = new Intl.DateTimeFormat(LANGUAGE, { ...DAY, ...CLOCK, timeZoneName: "short" });
 const exact = new Intl.DateTimeFormat(LANGUAGE, { ...DAY, ...CLOCK, second: "2-digit", timeZone: "UTC" });
-const utcDay = new Intl.DateTimeFormat(LANGUAGE, { ...DAY, timeZone: "UTC" });
-const localDay = new Intl.DateTimeFormat(LANGUAGE, DAY);
-const utcClock = new Intl.DateTimeFormat(LANGUAGE, { ...CLOCK, timeZone: "UTC" });
+const utc = new Intl.DateTimeFormat(LANGUAGE, { ...CLOCK, timeZone: "UTC" });
 const distance = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 export const zone = local.resolvedOptions().timeZone;
 
@@ -37,12 +35,12 @@ export function time(iso, words = local.format(new Date(iso))) {
   return el("time", { datetime: iso, title: `${exact.format(new Date(iso))} UTC` }, words);
 }
 
-/** The same, with UTC beside it for those who cannot see a title (nothing more where the own zone is UTC). */
+/** The same, with UTC beside it for those who cannot see a title. */
 export function instant(iso) {
   const at = new Date(iso);
   if (at.getTimezoneOffset() === 0) return time(iso);
-  const day = utcDay.format(at) === localDay.format(at) ? "" : `${utcDay.format(at)}, `;
-  return [time(iso), " ", el("span", { class: "utc" }, `(${day}${utcClock.format(at)} UTC)`)];
+  const words = at.getUTCDate() === at.getDate() ? utc : exact;
+  return [time(iso), " ", el("span", { class: "utc" }, `(${words.format(at)} UTC)`)];
 }
 
 /** How far away an instant is: "in 6 days", "3 minutes ago". */
@@ -55,7 +53,7 @@ export function away(iso, now) {
 const NO_CENTS = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf";
 const THOUSANDTHS = "bhd jod kwd omr tnd";
 
-/** {amount, currency}, in the currency's smallest unit as Stripe counts it (docs.stripe.com/currencies), for people. */
+/** {amount, currency} for people; Stripe counts in the smallest unit (docs.stripe.com/currencies). */
 export function money({ amount, currency }) {
   const digits = NO_CENTS.includes(currency) ? 0 : THOUSANDTHS.includes(currency) ? 3 : 2;
   return new Intl.NumberFormat(LANGUAGE, { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits })
@@ -85,9 +83,7 @@ export function note(page, place) {
 
 /** A problem in words: what happened, why, and what to do. */
 export function problem({ title, detail, next }) {
-  const known = T[title] ?? { title, detail, next };
-  return [el("p", { class: "strong" }, known.title), known.detail ? el("p", {}, known.detail) : null,
-          known.next ? el("p", {}, T.next, known.next) : null];
+  return [el("p", { class: "strong" }, title), detail && el("p", {}, detail), next && el("p", {}, T.next, next)];
 }
 
 /** A dated receipt, in the service's words and again in the member's own time. */

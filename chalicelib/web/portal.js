@@ -59,7 +59,7 @@ function render() {
   const focused = document.activeElement?.id;
   const asOf = el("p", { class: "quiet as-of", id: "as-of" }, T.asOf, time(profile.as_of), " · ",
     el("button", { id: "refresh", type: "button", class: "plain", press: () => run("page", "refresh", read) }, T.refresh));
-  const state = JSON.stringify([profile.servers, sales, [...page.busy], [...page.notes.keys()].map((key) => [key, page.notes.get(key).at])]);
+  const state = JSON.stringify([profile.servers, sales, [...page.busy], [...page.notes]]);
   if (state === shown) return void document.getElementById("as-of").replaceWith(asOf);
   shown = state;
   who.replaceChildren(el("span", { class: "signed-in" }, el("span", { class: "unseen" }, T.signedInAs), named(profile.member.name)),
@@ -90,29 +90,26 @@ function signedOut(notice) {
     el("p", { class: "quiet" }, T.introMore), shop(false));
   if (notice) {
     main.querySelector("h1").focus();
-    say(notice);
+    live.textContent = notice;
   }
 }
 
 /** The profile could not be read: above what is shown already, or in place of it. */
 function failed(error) {
-  if (profile) return tell("page", "bad", () => [...problem(error), el("p", {}, T.stillShown)]);
-  main.replaceChildren(el("h1", { tabindex: "-1" }, T.title), el("div", { class: "note is-bad", role: "alert" }, ...problem(error).filter(Boolean),
+  if (profile) return tell("page", "bad", () => [problem(error), el("p", {}, T.stillShown)]);
+  main.replaceChildren(el("h1", { tabindex: "-1" }, T.title), el("div", { class: "note is-bad", role: "alert" }, problem(error),
     el("button", { id: "retry", type: "button", press: start }, T.retry)));
   document.getElementById("retry").focus();
 }
 
-/** Put a note in its place, move there, and say it to those who do not see it. */
-function tell(place, tone, make, { move = true } = {}) {
+/** Put a note in its place, and the focus on it; who has moved on from an earlier note there only hears it. */
+function tell(place, tone, make) {
+  const id = `note-${place}`, moved = page.notes.has(place) && document.activeElement?.id !== id;
   page.notes.set(place, { tone, make, at: performance.now() });
   render();
-  const put = document.getElementById(`note-${place}`);
-  if (move) put?.focus();
-  else say(put?.firstChild?.textContent ?? "");
-}
-
-function say(words) {
-  live.textContent = words;
+  const put = document.getElementById(id);
+  if (moved) live.textContent = put.firstChild.textContent;
+  else put?.focus();
 }
 
 function forget(place) {
@@ -149,14 +146,12 @@ async function leave() {
 }
 
 async function portal(sub, flow) {
-  say(T.opening);
   const url = await api.portal(sub.id, flow);
   sessionStorage.setItem("at-stripe", "1");   // what was changed there comes by webhook: look for it on return
   location.assign(url);
 }
 
 async function buy(server, offer) {
-  say(T.opening);
   location.assign(await api.buy(server.id, offer.id));
 }
 

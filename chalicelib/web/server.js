@@ -2,18 +2,16 @@
 import { away, badge, button, el, instant, named, note, price, time } from "./parts.js";
 import { T } from "./texts.js";
 
-/** The heading of a server, with a letter in place of its picture. */
-export function heading(server, id) {
+function heading(server, id) {
   return el("h2", { id }, el("span", { class: "letter", "aria-hidden": "true" }, [...server.name][0] ?? "?"), named(server.name));
 }
 
 /** A server of the profile. `page` has now(), busy, notes, run, and `acts` {cancel, undo, portal, restore}. */
 export function group(page, server) {
   const id = `server-${server.id}`;
-  const live = server.subscriptions.length;
   return el("section", { class: "server", "aria-labelledby": id }, heading(server, id), freshness(page, server),
     el("h3", {}, T.subscriptions),
-    live ? el("div", { class: "cards" }, server.subscriptions.map((sub) => card(page, server, sub)))
+    server.subscriptions.length ? el("div", { class: "cards" }, server.subscriptions.map((sub) => card(page, server, sub)))
       : el("p", { class: "quiet" }, T.noSubscriptions),
     el("h3", {}, T.roles), roles(page, server));
 }
