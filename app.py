@@ -45,8 +45,11 @@ def callback():
     from chalicelib import signin
     request = app.current_request
     query = request.query_params or {}
-    secret = signin.finish(code=query.get("code"), state=query.get("state"), browser=http.sign_in_cookie(request),
-                           before=http.session_cookie(request))
+    try:
+        secret = signin.finish(code=query.get("code"), state=query.get("state"), error=query.get("error"),
+                               browser=http.sign_in_cookie(request), before=http.session_cookie(request))
+    except signin.Refused as refused:
+        return http.static("refused.html", status=refused.status)
     return http.redirect(f"{settings.get().public_url}/profile", status=303, cookies=http.set_session(secret))
 
 

@@ -1,4 +1,6 @@
 """Cancel at the period's end, and undo: a money intent written first, one effect, the processor read back, a receipt."""
+import unicodedata
+
 from chalicelib import log, ports, problem, profile, view
 from chalicelib.domain.offers import Server
 from chalicelib.domain.subscription import Subscription
@@ -21,7 +23,7 @@ def cancel(*, user, subscription_id, reason, comment, deadline):
     """
     if reason is not None and reason not in REASONS:
         raise problem.bad_request(f"reason must be one of: {', '.join(REASONS)}.")
-    if comment is not None and (not isinstance(comment, str) or len(comment) > LONGEST_COMMENT):
+    if comment is not None and not _plain(comment):
         raise problem.bad_request(f"comment must be a text of at most {LONGEST_COMMENT} characters.")
     return _change(CANCEL, user, subscription_id, {"reason": reason or "", "comment": comment or ""}, deadline)
 
@@ -29,6 +31,12 @@ def cancel(*, user, subscription_id, reason, comment, deadline):
 def undo(*, user, subscription_id, deadline):
     """A dated receipt: the subscription renews again. Raises Problem 404, 409 (it has ended) or 503."""
     return _change(UNDO, user, subscription_id, {}, deadline)
+
+
+def _plain(text):
+    """True for a text that can be stored and shown: no lone surrogates, no control characters but line breaks and tabs."""
+    return (isinstance(text, str) and len(text) <= LONGEST_COMMENT
+            and not any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\r\t" for c in text))
 
 
 def _change(kind, user, subscription_id, details, deadline):

@@ -13,7 +13,7 @@ from chalicelib.problem import Problem
 
 SESSION_SECONDS = 30 * 86_400
 SIGN_IN_SECONDS = 600
-_LARGEST_BODY = 16 * 1024
+_LARGEST_BODY_KIB = 16
 _WEB = pathlib.Path(__file__).parent / "web"
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
           ".svg": "image/svg+xml"}
@@ -60,14 +60,14 @@ def redirect(address, *, status=302, cookies=()):
     return answer(status=status, cookies=cookies, Location=address)
 
 
-def static(name):
+def static(name, status=200):
     """A file of the web client, or Problem 404. Only files that lie flat in `chalicelib/web` exist."""
     files = _files()
     if name not in files:
         raise problem.not_found()
     path = files[name]
     headers = {**_SAFE, "Content-Type": _TYPES[path.suffix], "Cache-Control": "no-cache"}
-    return Response(path.read_text(encoding="utf-8"), headers=headers, status_code=200)
+    return Response(path.read_text(encoding="utf-8"), headers=headers, status_code=status)
 
 
 @functools.cache
@@ -100,8 +100,8 @@ def _body(request, fields):
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise Problem(415, "not-json", "The body must be JSON", "The Content-Type must be application/json.")
     raw = request.raw_body or b"{}"
-    if len(raw) > _LARGEST_BODY:
-        raise problem.too_large()
+    if len(raw) > _LARGEST_BODY_KIB * 1024:
+        raise problem.too_large(_LARGEST_BODY_KIB)
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):

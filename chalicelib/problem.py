@@ -31,8 +31,8 @@ def cross_site():
                    "Changes are accepted only from the portal's own page, with its token.", "Reload the page and try again.")
 
 
-def too_large():
-    return Problem(413, "too-large", "The request is too large", "At most 256 KiB are accepted.")
+def too_large(most=256):
+    return Problem(413, "too-large", "The request is too large", f"At most {most} KiB are accepted.")
 
 
 def try_later(what):

@@ -117,8 +117,9 @@ class _Round:
         if wait := self._closed_until():
             return self.pause(wait)
         answer = discord.member_roles(server=self.row.server, user=self.row.user, deadline=self.deadline)
-        if isinstance(answer, Done):
+        if isinstance(answer, Done | Refused):
             self._open_again()
+        if isinstance(answer, Done):
             self.roles = rules.seen(self.roles, answer.value)
         elif answer == Refused(rules.NOT_IN_SERVER):
             self.absent = True
@@ -178,8 +179,9 @@ class _Round:
         """`roles` say what Discord answered; how the round must end now, or None to go on with the next role."""
         if isinstance(answer, InDoubt):
             return lambda: IN_DOUBT     # it may still land: write nothing, the next one takes over when the lease ends
-        if isinstance(answer, Done) or (verb, answer) == (STRIP, Refused("role_deleted")):
+        if isinstance(answer, Done | Refused):
             self._open_again()
+        if isinstance(answer, Done) or (verb, answer) == (STRIP, Refused("role_deleted")):
             self.roles = rules.done(self.roles, role, verb)
         elif answer == Refused(rules.NOT_IN_SERVER):
             self.roles, self.checked_at = rules.gone(self.roles, now=self.clock, wanting=self.wants), self.clock
@@ -195,19 +197,21 @@ class _Round:
     def _closed_until(self):
         """The business instant until which Discord is closed for this server, or None when it may be called."""
         wall = ports.wall()
+        stale = [c for c in self.closed if c.why == BAD_TOKEN and c.token_mark != discord.token_mark()]
+        for closed in stale:
+            servers.reopen(closed)
+        self.closed = [closed for closed in self.closed if closed not in stale]
+        if until := max((closed.until for closed in self.closed if closed.until > wall), default=None):
+            return self._later(until - wall)
         for closed in self.closed:
-            if closed.why == BAD_TOKEN and closed.token_mark != discord.token_mark():
-                servers.reopen(closed)
-            elif closed.until > wall:
-                return self._later(closed.until - wall)
-            elif closed.why == BANNED and self.probe is None:
+            if closed.why == BANNED and self.probe is None:
                 self.probe = servers.claim_probe(closed, until=wall + discord.BAN_SECONDS)
                 if self.probe is None:
                     return self._later(discord.BAN_SECONDS)
         return None
 
     def _open_again(self):
-        """After a ban, the one who was let through has found Discord answering: everybody may call it again."""
+        """After a ban, the one who was let through has got an answer of Discord's own: everybody may call it again."""
         if self.probe:
             servers.reopen(self.probe)
             self.probe, self.closed = None, []

@@ -19,24 +19,27 @@ def begin():
     return discord.authorize_url(state=state, challenge=challenge, redirect_uri=redirect_uri()), browser
 
 
-def finish(*, code, state, browser, before):
-    """The secret of a new session; the one held before is over. Raises Problem 400 or 503, with nothing changed.
+def finish(*, code, state, error, browser, before):
+    """The secret of a new session; the one held before is over. Raises Refused, with nothing changed.
 
-    `code` and `state` come from Discord's redirect, `browser` from this browser's cookie; the state is used up either way.
+    `code`, `state` and `error` come from Discord's redirect, `browser` from this browser's cookie. The state is used up
+    either way; an error together with a code is still an error.
     """
     from chalicelib.gateways import discord
     from chalicelib.store import sessions
-    if not all(isinstance(value, str) and 0 < len(value) <= _LONGEST for value in (code, state, browser)):
-        raise _refused()
+    if not all(isinstance(value, str) and 0 < len(value) <= _LONGEST for value in (state, browser)):
+        raise Refused
     sign_in = sessions.take_sign_in(state=state, wall=ports.wall())
+    if error is not None or not isinstance(code, str) or not 0 < len(code) <= _LONGEST:
+        raise Refused
     if sign_in is None or not hmac.compare_digest(sign_in.browser, sessions.digest(browser)):
-        raise _refused()
+        raise Refused
     try:
         who = discord.who_signed_in(code=code, verifier=sign_in.verifier, redirect_uri=redirect_uri())
     except discord.SignInFailed as failed:
-        raise problem.try_later("Discord") if failed.retry else _refused() from None
+        raise Refused(503 if failed.retry else 400) from None
     if not ids.valid("snowflake", who["id"]):
-        raise _refused()
+        raise Refused
     if before:
         sessions.end(secret=before)
     secret = ports.token(32)
@@ -69,7 +72,9 @@ def redirect_uri():
     return f"{settings.get().public_url}/auth/discord/callback"
 
 
-def _refused():
-    return problem.Problem(400, "sign-in-refused", "The sign-in did not work",
-                           "It was cancelled, took longer than ten minutes, was used before, or began in another browser.",
-                           "Begin again with “Sign in with Discord”.")
+class Refused(Exception):
+    """The sign-in did not work. A person's browser is waiting, so a page says so, with `status`: 400, or 503 to try again."""
+
+    def __init__(self, status=400):
+        super().__init__(status)
+        self.status = status

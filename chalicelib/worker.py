@@ -10,6 +10,7 @@ from chalicelib.store import links
 
 VERSIONS = (queues.MESSAGE_VERSION,)
 RECORD_SECONDS = 30     # a record is not started with less than this left: one fetch, one role change and the writes fit
+UNKNOWN_TRIES = 12
 MARGIN_SECONDS = 3      # what is left of the function's time after the last outside call
 
 
@@ -81,8 +82,13 @@ def _identify(message, key, account, deadline):
 
 
 def _again(message, why):
-    """The same message comes again later, for as long as the processor cannot be asked: a wait fills no dead letters."""
+    """The same message comes again later, for as long as the processor cannot be asked: a wait fills no dead letters.
+
+    A subscription that Stripe still does not know after about two hours is parked: no outage looks like that.
+    """
     tries = min(int(message.get("tries", 0)), 20)
+    if why == "stripe_404" and tries >= UNKNOWN_TRIES:
+        return audit.park_event(message, "unknown_subscription", at=ports.now())
     delay = min(10 * 2 ** tries, queues.LONGEST_DELAY)
     queues.send(queues.STRIPE_EVENTS, message | {"tries": tries + 1}, delay=delay)
     log.alarm("identify_later", why=why, seconds=delay)

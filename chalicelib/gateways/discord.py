@@ -14,6 +14,7 @@ from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retr
 USER_AGENT = "DiscordBot (https://github.com/rolekeep/rolekeep, 0.1.0)"
 OUTAGE_SECONDS = 60
 BAN_SECONDS = 600
+EMPTY = object()    # the value of an answer that has no body: 204
 _LONGEST_REASON = 160   # Discord takes 512 characters after URL encoding, which may triple it
 NO_ACCESS_SECONDS = 3_600
 NEVER = 10 * 365 * 86_400
@@ -33,12 +34,23 @@ class SignInFailed(Exception):
 
 def grant(*, server, user, role, reason, deadline):
     """The member holds the role: Done, Retry, Refused (not_in_server, missing_permissions, role_deleted …) or InDoubt."""
-    return _bot("PUT", f"/guilds/{server}/members/{user}/roles/{role}", server=server, reason=reason, deadline=deadline)
+    return _changed(_bot("PUT", _role(server, user, role), server=server, reason=reason, deadline=deadline))
 
 
 def strip(*, server, user, role, reason, deadline):
     """The member does not hold the role: the same outcomes as `grant`."""
-    return _bot("DELETE", f"/guilds/{server}/members/{user}/roles/{role}", server=server, reason=reason, deadline=deadline)
+    return _changed(_bot("DELETE", _role(server, user, role), server=server, reason=reason, deadline=deadline))
+
+
+def _role(server, user, role):
+    return f"/guilds/{server}/members/{user}/roles/{role}"
+
+
+def _changed(answer):
+    """Discord answers a role change with an empty 204; a 2xx with a body comes from something in between."""
+    if isinstance(answer, Done) and answer.value is not EMPTY:
+        return Retry(OUTAGE_SECONDS, "discord_unavailable")
+    return answer
 
 
 def member_roles(*, server, user, deadline):
@@ -119,7 +131,7 @@ def _outcome(answer, server):
     body = _json(answer)
     code = body.get("code") if isinstance(body, dict) else None
     if 200 <= answer.status_code < 300:
-        return Done(body)
+        return Done(EMPTY if answer.status_code == 204 else body)
     if answer.status_code == 401:
         return Retry(NEVER, BAD_TOKEN, EVERYWHERE, refusal=True)
     if answer.status_code == 429:

@@ -26,9 +26,8 @@ class Retry:
 
 @dataclass(frozen=True)
 class Refused:
-    """A definite no that a retry alone does not mend. `why` is a code of ours, `text` what the other side said, if shown."""
+    """A definite no that a retry alone does not mend. `why` is a code of ours."""
     why: str
-    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -125,12 +125,9 @@ def _write(call, idempotency_key, deadline):
         return Done(call(_client().v1, {"idempotency_key": idempotency_key}).to_dict())
     except (stripe.APIConnectionError, stripe.APIError) as error:
         return InDoubt(_why(error))
-    except stripe.RateLimitError:
-        return Refused("busy")
-    except (stripe.AuthenticationError, stripe.PermissionError) as error:
-        return Refused(_why(error))
     except stripe.StripeError as error:
-        return Refused(_why(error), text=str(error.code or ""))
+        # 409: the same intent's first call is still under way, so its effect may be still to come.
+        return InDoubt(_why(error)) if error.http_status == 409 else Refused(_why(error))
 
 
 def _why(error):

@@ -114,6 +114,9 @@ class Handler(ChaliceRequestHandler):
 
     def _check_route(self):
         """Refuse what API Gateway would answer without asking the product."""
+        path = self.requestline.split()[1].split("?")[0]    # as it was sent: http.server and Chalice tidy it up
+        if path.startswith("//") or ";" in path or path != "/" and path.endswith("/"):
+            raise not_found()
         try:
             route = self.local_gateway.event_converter._route_matcher.match_route(self.path).route
         except ValueError:
