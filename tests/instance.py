@@ -92,9 +92,9 @@ class Operator:
         """The text is in the queue."""
         self._sqs.send_message(QueueUrl=self._url(queue), MessageBody=body)
 
-    def waiting(self, queue):
-        """How many messages the queue holds: visible, delayed and in flight."""
-        names = [f"ApproximateNumberOfMessages{which}" for which in ("", "Delayed", "NotVisible")]
+    def waiting(self, queue, *, which=("", "NotVisible")):
+        """How many messages the queue holds: to be had and in flight; `which` may say `Delayed`."""
+        names = [f"ApproximateNumberOfMessages{one}" for one in which]
         found = self._sqs.get_queue_attributes(QueueUrl=self._url(queue), AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
 
@@ -117,7 +117,7 @@ class Operator:
 
 
 def quiet(operator, *, seconds=15):
-    """Both work queues have been empty for a moment: whatever was set off has been done."""
+    """Nothing has been to be had from the work queues, or in flight, for a moment: whatever was set off is done or delayed."""
     end, calm = time.monotonic() + seconds, 0
     while calm < 3:
         calm = calm + 1 if not (operator.waiting("stripe-events") or operator.waiting("members")) else 0

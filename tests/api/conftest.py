@@ -20,6 +20,16 @@ def operator(instance):
     return Operator(instance)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def poison(operator):
+    """What no worker can use is in both queues from the beginning, so that all other tests run beside it; answers its texts."""
+    messages = ["not JSON", "[]", '{"v":99}', '{"v":1}', '{"v":1,"user":"1#2","server":"x","account":"operator","subscription":"sub_1#x","event":"evt_1"}', "[" * 5_000]
+    for queue in ("stripe-events", "members"):
+        for message in messages:
+            operator.send(queue, message)
+    return messages
+
+
 @pytest.fixture
 def sandbox(instance):
     """Yield the controls of both sandboxes; faults that a test ordered are gone after it, held webhooks are on their way."""

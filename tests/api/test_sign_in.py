@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from infra.local.walker import Browser, Refused
-from tests.api.town import Person, is_problem
+from tests.api.town import Person, is_problem, never_logged
 
 COOKIE = "rolekeep-session"     # on http; over https it is __Host-rolekeep-session, see tests/usecases
 
@@ -26,6 +26,7 @@ class Coming:
         assert answer.status_code == 302
         self.address, self.first_cookies = answer.headers["Location"], answer.headers.get("Set-Cookie", "")
         self.query = dict(parse_qsl(urlsplit(self.address).query))
+        never_logged.update([self.query["state"], self.session.cookies["rolekeep-signin"]])
         return self
 
     def consents(self, user, *, button="Authorize"):
@@ -35,6 +36,7 @@ class Coming:
         data = {**form["fields"], "user_id": user} | {name: value for name, value, text in form["buttons"] if name and button.lower() in text.lower()}
         answer = self.session.post(form["action"], data=data, allow_redirects=False, timeout=5)
         self.back = dict(parse_qsl(urlsplit(answer.headers["Location"]).query))
+        never_logged.update([self.back["code"]] if "code" in self.back else [])
         return self
 
     def arrives(self, **changed):

@@ -13,6 +13,7 @@ from tests.instance import compact
 
 _numbers = itertools.count(1)
 _prices = {}
+never_logged = set()     # every secret that the tests have met: cookies, tokens, states, codes, addresses of sessions
 OFFERS = {"gold": (500, 1), "silver": (300, 2), "both": (700, 1, 2)}    # cents a month, and which of the server's roles
 
 
@@ -99,6 +100,19 @@ class Person(Walker):
     def __init__(self, town):
         super().__init__(town.instance.url, town.instance.stripe_url, town.instance.discord_url)
         self.town, self.subscription_id = town, None
+
+    def sign_in(self, user_id):
+        """As a Walker does; what must never be in a log is remembered."""
+        profile = super().sign_in(user_id)
+        never_logged.update([self._csrf, *(cookie.value for cookie in self.browser.session.cookies if cookie.value)])
+        return profile
+
+    def call(self, method, path, body=None, *, headers=None):
+        """As a Walker does; an address that opens a session of the hosted pages is remembered."""
+        answer = super().call(method, path, body, headers=headers)
+        if isinstance(answer, dict) and answer.get("url"):
+            never_logged.add(answer["url"].rsplit("/", 1)[1].partition("#")[0])
+        return answer
 
     def buys(self, offer):
         """The id of the new subscription, once its roles are held in Discord and the profile says so."""
