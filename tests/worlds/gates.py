@@ -27,7 +27,7 @@ from tests.worlds import processors
 from tests.worlds.processors import fingerprint, installed_http
 from tests.worlds.seam import Failure, client_error, installed
 
-GOES, LANDS = "goes on", "lands now"
+GOES, LANDS, STAYS = "goes on", "lands now", "is still on its way when time passes"
 DIES_BEFORE, DIES_AFTER, DIES_SENDING = "dies before it", "dies after it", "dies, and it lands later"
 READS = {"GetItem", "BatchGetItem", "Query", "Scan", "TransactGetItems", "GetQueueUrl", "GetQueueAttributes", "GET"}
 
@@ -79,9 +79,12 @@ class Clock:
 class Scenario:
     """What is explored.
 
-    `start(run)` spawns the workers in a restored beginning. `judge(run)` yields what is wrong once nobody works any more;
+    `start(run)` spawns the workers in a restored beginning. `judge(run)` yields what is wrong once nobody works any more, by what it
+    finds and not by the way there;
     `settle(run)` then lets time pass and messages come again, and `judge_settled(run)` has the last word. `quiet(label)` is
-    true for calls that nobody else's calls can affect or see: nothing is decided there. `faults(label)` names the faults to try.
+    true for calls that nobody else's calls can affect or see: nothing is decided there. `faults(worker, label)` names the
+    faults to try, `deaths(worker, label)` says whether to try deaths. With `late`, what a dead worker sent may also land after `settle`, when
+    `run.land_late()` is called.
     """
     name: str
     worlds: tuple
@@ -90,7 +93,9 @@ class Scenario:
     settle: Callable = lambda run: None
     judge_settled: Callable = lambda run: ()
     quiet: Callable = lambda label: False
-    faults: Callable = lambda label: ()
+    faults: Callable = lambda worker, label: ()
+    deaths: Callable = lambda worker, label: True
+    late: bool = False
 
 
 class Worker:
@@ -151,6 +156,14 @@ def _print(value):
         return hash(repr(value))
 
 
+class _Sent(NamedTuple):
+    """A call whose effect is still to come; `history` is what its sender knew, and so what is in it."""
+    worker: str
+    label: str
+    history: int
+    effect: Callable
+
+
 class Pruned(Exception):
     """This state has been seen before: its continuations are explored there."""
 
@@ -161,8 +174,10 @@ class Run:
     def __init__(self, scenario, choose, *, preemptions=0, crashes=0, faults=0):
         self.scenario, self.choose, self.hub = scenario, choose, getcurrent()
         self.preemptions, self.crashes, self.fault_budget = preemptions, crashes, faults
-        self.workers, self.landing, self.schedule, self.notes = [], deque(), [], {}
-        self.current, self.acting, self.choosing = None, None, True
+        self.workers, self.landing, self.staying, self.schedule, self.notes = [], deque(), [], [], {}
+        self.current, self.acting = None, None
+        self.suffered = set()   # the faults so far: {(service, which)}
+        self.fresh = None       # what was sent in the last step: landing at once would be the same as not being late
 
     # What a scenario's `start` uses
 
@@ -220,45 +235,57 @@ class Run:
             choice = self.choose(self, options)
             self.schedule.append(choice)
             self.perform(choice)
-        while self.landing:
-            self.land(self.landing[0])
-        self.choosing = False
+
+    def land_late(self):
+        """What was still on its way has landed now; True when there was anything."""
+        late, self.staying = self.staying, []
+        for sent in late:
+            _answer(sent.effect)
+        return bool(late)
 
     def options(self):
         """Every affordable choice, the one that lets the current worker go on first."""
         ready = [worker for worker in self.workers if worker.stop is not None]
         if not ready:
-            return []
+            ends = (LANDS, STAYS) if self.scenario.late else (LANDS,)
+            return [Choice(*sent[:2], end) for sent in list(self.landing)[:1] for end in ends]
         if self.current in ready:
             ready = [self.current, *(worker for worker in ready if worker is not self.current)]
-            if not self.preemptions:
-                ready = ready[:1]
+        if not self.preemptions:
+            ready = [worker for worker in ready if not self._interrupts(worker)]
         found = [Choice(worker.name, worker.stop.label, GOES) for worker in ready]
-        found += [Choice(name, label, LANDS) for name, label, _ in self.landing]
+        found += [Choice(*sent[:2], LANDS) for sent in self.landing if sent is not self.fresh]
         for worker in ready:
             found += [Choice(worker.name, worker.stop.label, outcome) for outcome in self._outcomes(worker)]
         return found
+
+    def _interrupts(self, worker):
+        """True when going on with `worker` is preemptive; whatever is outside may happen, and stop happening, at any time."""
+        current = self.current
+        return current is not None and current is not worker and current.stop is not None and current.mortal
 
     def _outcomes(self, worker):
         if not worker.mortal:
             return
         stop = worker.stop
-        if self.crashes:
+        if self.crashes and self.scenario.deaths(worker.name, stop.label):
+            # Before a later call, or after a read, is the same as after the last write: nobody can tell the difference.
             if not worker.answered:
-                yield DIES_BEFORE       # later, this is the same as dying after the call before
-            yield DIES_AFTER
+                yield DIES_BEFORE
             if stop.writes:
+                yield DIES_AFTER
                 yield DIES_SENDING
         if self.fault_budget:
-            yield from (name for name in self.scenario.faults(stop.label) if name in stop.faults)
+            yield from (name for name in self.scenario.faults(worker.name, stop.label) if name in stop.faults)
 
     def perform(self, choice):
         """The choice has happened, and the worker concerned stands at its next stop."""
-        if choice.outcome == LANDS:
-            return self.land(next(one for one in self.landing if one[:2] == choice[:2]))
+        if choice.outcome in (LANDS, STAYS):
+            return self._land(next(one for one in self.landing if one[:2] == choice[:2]), choice.outcome)
+        self.fresh = None
         worker = next(one for one in self.workers if one.name == choice.worker)
         stop = worker.stop
-        if self.current is not worker and self.current is not None and self.current.stop is not None:
+        if self._interrupts(worker):
             self.preemptions -= 1
         self.current = worker
         if choice.outcome == GOES:
@@ -267,6 +294,7 @@ class Run:
             self._kill(worker, stop, choice.outcome)
         else:
             self.fault_budget -= 1
+            self.suffered.add((stop.label.split()[0], choice.outcome))
             fault = stop.faults[choice.outcome]
             worker.resume(*_answer(lambda: fault(stop.effect, lambda effect: self._send(worker, stop, effect))))
 
@@ -279,18 +307,26 @@ class Run:
         worker.die()
 
     def _send(self, worker, stop, effect):
-        self.landing.append((worker.name, stop.label, effect))
+        # Calls with one label differ; which of the worker's calls it is makes the text, and the state, unambiguous.
+        self.fresh = _Sent(worker.name, f"{stop.label} (call {worker.answered + 1})", worker.history, effect)
+        self.landing.append(self.fresh)
 
-    def land(self, sent):
-        """A call of somebody who no longer waits for the answer has its effect now."""
+    def _land(self, sent, outcome):
         self.landing.remove(sent)
-        _answer(sent[2])
+        if outcome == LANDS:
+            _answer(sent.effect)
+        else:
+            self.staying.append(sent)
 
     def state(self):
-        """Equal for two runs exactly when everything that can still happen is the same (as far as hashes tell)."""
-        return hash((tuple(world.fingerprint() for world in self.scenario.worlds),
-                     tuple(worker.state() for worker in self.workers), tuple(one[:2] for one in self.landing),
-                     self.current and self.current.name, self.preemptions, self.crashes, self.fault_budget))
+        """Equal for two runs exactly when the same can still happen, but for the budgets (as far as hashes tell)."""
+        current = self.current.name if self.current is not None and self.current.stop is not None else None
+        return hash((tuple(world.fingerprint() for world in self.scenario.worlds), current,
+                     tuple(worker.state() for worker in self.workers), tuple(one[:3] for one in self.landing),
+                     tuple(one[:3] for one in self.staying), self.fresh is not None, frozenset(self.suffered)))
+
+    def budgets(self):
+        return self.preemptions, self.crashes, self.fault_budget
 
     def close(self):
         for worker in self.workers:
@@ -337,6 +373,13 @@ def _twice(effect, later):
     return effect()
 
 
+def _twice_later(effect, later):
+    """The SDK gave up waiting and asked again; what it sent first arrives after that."""
+    later(effect)
+    return effect()
+
+
+TWICE_LATER = "sent again by the SDK, the first lands later"
 TWICE, TIME_OUT, TIME_OUT_LATER, UNREACHED = "done twice by the SDK", "time-out after it", "time-out, lands later", "not reached"
 LIMITED, LIMITED_EVERYWHERE, FORBIDDEN, BROKEN, UNAUTHORIZED = "429", "429 global", "403", "500", "401"
 THROTTLED = "throttled"
@@ -365,7 +408,7 @@ def _aws_faults(operation):
     def throttled():
         return client_error(Failure("ProvisionedThroughputExceededException", "throttled"), operation)
 
-    return {TWICE: _twice, TIME_OUT: _timed_out(lost), TIME_OUT_LATER: _times_out_and_lands_later(lost),
+    return {TWICE: _twice, TWICE_LATER: _twice_later, TIME_OUT: _timed_out(lost), TIME_OUT_LATER: _times_out_and_lands_later(lost),
             THROTTLED: _not_reached(throttled)}
 
 
@@ -425,7 +468,7 @@ def explore(scenario, *, preemptions=2, crashes=1, faults=0, stop_on_first=False
 
     With `prune`, a state that was reached before by another way is not gone on from again; the same problems are found.
     """
-    search = _Search(scenario, dict(preemptions=preemptions, crashes=crashes, faults=faults), set() if prune else None)
+    search = _Search(scenario, dict(preemptions=preemptions, crashes=crashes, faults=faults), {} if prune else None)
     began = time.perf_counter()
     while search.todo and not (stop_on_first and search.report.violations):
         search.one()
@@ -435,7 +478,7 @@ def explore(scenario, *, preemptions=2, crashes=1, faults=0, stop_on_first=False
 
 
 class _Search:
-    """Depth first: `todo` are the beginnings of schedules still to be run, `seen` the states come by (None: not noted)."""
+    """Depth first: `todo` are the beginnings of schedules still to be run, `seen` {state: [budgets left]} (None: not noted)."""
 
     def __init__(self, scenario, budgets, seen):
         self.scenario, self.budgets, self.seen, self.todo, self.prefix = scenario, budgets, seen, [()], ()
@@ -459,7 +502,7 @@ class _Search:
             assert self.prefix[at] in options, f"the scenario is not deterministic: {self.prefix[at]} at {at}"
             return self.prefix[at]
         if self.seen is not None:
-            _note(run.state(), self.seen)
+            _note(run, "working", self.seen)
         done = tuple(run.schedule)
         self.todo.extend((*done, other) for other in reversed(options[1:]))
         return options[0]
@@ -489,7 +532,7 @@ def _judged(run, beginning, seen):
     try:
         run.work()
         if seen is not None:
-            _note(("over", run.state()), seen)
+            _note(run, "over", seen)
         problems = list(run.scenario.judge(run))
         if not problems:
             run.scenario.settle(run)
@@ -505,10 +548,12 @@ def _restore(scenario, beginning):
         world.restore(snapshot)
 
 
-def _note(state, seen):
-    if state in seen:
+def _note(run, phase, seen):
+    """Raises Pruned when this state was come by with at least the same budgets: all that can follow is explored there."""
+    budgets, before = run.budgets(), seen.setdefault((phase, run.state()), [])
+    if any(all(mine <= theirs for mine, theirs in zip(budgets, other)) for other in before):
         raise Pruned
-    seen.add(state)
+    before.append(budgets)
 
 
 class Ports:

@@ -1,0 +1,535 @@
+"""The one mechanism, on the real code: every order of two or three workers' outside calls, with deaths, lost answers and faults.
+
+Each scenario is explored with a few preemptive switches, deaths and faults; the judge (tests/worlds/town.py) is asked before any
+sweep and any look, again after every message has come again, and once more after the sweeps. Each shortcut that the design
+warns of is then written into the product and must be found by one of the same explorations, before the sweeps.
+"""
+
+import contextlib
+import importlib
+import inspect
+import textwrap
+from functools import partial
+
+import pytest
+import requests
+
+from tests.worlds import gates
+from tests.worlds.gates import explore
+from tests.worlds.town import DAY, GOLD, GOLD_PRICE, LEASE, OTHER_GOLD_PRICE, SERVER, SILVER_PRICE, USER, Town
+
+
+def ends(town, subscription):
+    town.stripe.change(subscription, status="canceled", ended_at=town.clock.now)
+
+
+def becomes(town, run, subscription, status, event):
+    """Stripe's subscription has this status from now on, and the event about it arrives."""
+    if status == "canceled":
+        ends(town, subscription)
+    else:
+        town.stripe.change(subscription, status=status)
+    town.arrives(run, event, town.event(subscription, f"evt_{event}"))
+
+
+def change(town, run, subscription, status, event):
+    """One step of somebody outside: (label, function)."""
+    return f"{subscription} becomes {status}", partial(becomes, town, run, subscription, status, event)
+
+
+# Scenarios: a function that prepares the town, and answers a Scenario and the budgets of its exploration
+
+def ended_or_still_active(town):
+    """An older event of a subscription is worked on while it ends."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.settle_down()
+
+    def start(run):
+        town.arrives(run, "renewed", town.event("sub_1", "evt_renewed"))
+        town.happens(run, "stripe", change(town, run, "sub_1", "canceled", "ended"))
+
+    return town.scenario("ended, or still active", start, late=True), {"preemptions": 2, "crashes": 2}
+
+
+def granted_or_cancelled(town):
+    """A subscription begins and is cancelled at once."""
+    town.buy("sub_1", GOLD_PRICE, status="incomplete")
+    town.settle_down()
+
+    def start(run):
+        town.happens(run, "stripe", change(town, run, "sub_1", "active", "begun"), change(town, run, "sub_1", "canceled", "ended"))
+
+    return town.scenario("granted, or cancelled", start, late=True), {"preemptions": 2, "crashes": 2}
+
+
+def one_of_two_ends(town):
+    """Two subscriptions pay for one role, one ends: the role stays, at every moment."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.buy("sub_2", OTHER_GOLD_PRICE)
+    town.settle_down()
+
+    def start(run):
+        run.notes["always"] = {GOLD}
+        town.arrives(run, "renewed", town.event("sub_2", "evt_renewed"))
+        town.happens(run, "stripe", change(town, run, "sub_1", "canceled", "ended"))
+
+    return town.scenario("one of two ends", start), {"preemptions": 2, "crashes": 1}
+
+
+def one_begins_before_the_other_ends(town):
+    """The reason changes hands, and there is one at every moment: the role is never taken."""
+    town.buy("sub_1", GOLD_PRICE, status="unpaid")
+    town.buy("sub_2", OTHER_GOLD_PRICE)
+    town.settle_down()
+
+    def start(run):
+        run.notes["always"] = {GOLD}
+        town.arrives(run, "renewed", town.event("sub_2", "evt_renewed"))
+        town.happens(run, "stripe", change(town, run, "sub_1", "active", "begun"), change(town, run, "sub_2", "canceled", "ended"))
+
+    return town.scenario("one begins before the other ends", start), {"preemptions": 2, "crashes": 0}
+
+
+def one_ends_before_the_other_begins(town):
+    """The role goes and comes back."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.buy("sub_2", OTHER_GOLD_PRICE, status="incomplete")
+    town.settle_down()
+
+    def start(run):
+        town.happens(run, "stripe", change(town, run, "sub_1", "canceled", "ended"), change(town, run, "sub_2", "active", "begun"))
+
+    return town.scenario("one ends before the other begins", start, late=True), {"preemptions": 2, "crashes": 1}
+
+
+def both_end(town):
+    """Two subscriptions of one role end in the same moment (fault_39)."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.buy("sub_2", OTHER_GOLD_PRICE)
+    town.settle_down()
+
+    def start(run):
+        town.happens(run, "stripe", change(town, run, "sub_1", "canceled", "first"), change(town, run, "sub_2", "canceled", "second"))
+
+    return town.scenario("both end", start), {"preemptions": 2, "crashes": 1}
+
+
+def delivered_twice(town):
+    """One event is delivered twice, and the subscription ends in between."""
+    town.buy("sub_1", GOLD_PRICE, status="incomplete")
+    town.settle_down()
+    town.stripe.change("sub_1", status="active")
+
+    def again(run):
+        ends(town, "sub_1")
+        town.arrives(run, "second", town.event("sub_1", "evt_begun"))
+
+    def start(run):
+        town.arrives(run, "first", town.event("sub_1", "evt_begun"))
+        town.happens(run, "stripe", ("sub_1 ends, and the first event comes again", partial(again, run)))
+
+    return town.scenario("delivered twice", start), {"preemptions": 2, "crashes": 1}
+
+
+def a_new_one_while_another_ends(town):
+    """A subscription that only its checkout intent knows arrives, while another of the member's ends."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.settle_down()
+    town.check_out("sub_2", SILVER_PRICE)
+
+    def start(run):
+        town.arrives(run, "created", town.event("sub_2", "evt_created"))
+        town.happens(run, "stripe", change(town, run, "sub_1", "canceled", "ended"))
+
+    return town.scenario("a new one while another ends", start, loud=("links",)), {"preemptions": 2, "crashes": 1}
+
+
+def two_events_of_a_new_one(town):
+    """The first two events of the member's first subscription arrive together; there is no row yet."""
+    town.check_out("sub_1", GOLD_PRICE)
+
+    def start(run):
+        town.arrives(run, "created", town.event("sub_1", "evt_created"))
+        town.arrives(run, "completed", town.event("sub_1", "evt_completed"))
+
+    return town.scenario("two events of a new one", start, loud=("links",)), {"preemptions": 1, "crashes": 1}
+
+
+def discord_is_busy(town):
+    """Discord answers 429 or 500 once; the member asks for the role at the same time."""
+    town.buy("sub_1", GOLD_PRICE, status="incomplete")
+    town.buy("sub_2", SILVER_PRICE)
+    town.settle_down()
+    town.stripe.change("sub_1", status="active")
+    ends(town, "sub_2")
+
+    def faults(worker, label):
+        return (gates.LIMITED, gates.BROKEN) if "discord" in label else ()
+
+    def start(run):
+        town.arrives(run, "begun", town.event("sub_1", "evt_begun"))
+        town.arrives(run, "restore", town.visit("member:restore", look=True))
+
+    return (town.scenario("Discord is busy", start, loud=("servers",), faults=faults),
+            {"preemptions": 1, "crashes": 1, "faults": 1})
+
+
+def the_strip_is_refused(town):
+    """Discord refuses to take the role: nobody may say that it is gone."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.settle_down()
+    town.discord.untouchable[GOLD] = 50013
+
+    def start(run):
+        town.arrives(run, "renewed", town.event("sub_1", "evt_renewed"))
+        town.happens(run, "stripe", change(town, run, "sub_1", "canceled", "ended"))
+
+    return town.scenario("the strip is refused", start), {"preemptions": 2, "crashes": 1}
+
+
+def the_grant_is_refused(town):
+    """Discord refuses to give the role: nobody may say that it is held."""
+    town.buy("sub_1", GOLD_PRICE, status="incomplete")
+    town.settle_down()
+    town.discord.untouchable[GOLD] = 50013
+
+    def start(run):
+        town.arrives(run, "older", town.event("sub_1", "evt_older"))
+        town.happens(run, "stripe", change(town, run, "sub_1", "active", "begun"))
+
+    return town.scenario("the grant is refused", start), {"preemptions": 2, "crashes": 1}
+
+
+def refused_once(town):
+    """Discord refuses one call, and the subscription ends or goes on."""
+    town.buy("sub_1", GOLD_PRICE, status="incomplete")
+    town.settle_down()
+
+    def faults(worker, label):
+        return (gates.FORBIDDEN,) if "discord" in label else ()
+
+    def start(run):
+        town.happens(run, "stripe", change(town, run, "sub_1", "active", "begun"), change(town, run, "sub_1", "canceled", "ended"))
+
+    return town.scenario("refused once", start, faults=faults), {"preemptions": 2, "crashes": 1, "faults": 1}
+
+
+def the_answer_is_late(town):
+    """A call to Discord times out, with its effect before, later, or much later; meanwhile the subscription ends."""
+    town.buy("sub_1", GOLD_PRICE, status="incomplete")
+    town.settle_down()
+
+    def faults(worker, label):
+        return (gates.TIME_OUT, gates.TIME_OUT_LATER) if "discord" in label else ()
+
+    def start(run):
+        town.happens(run, "stripe", change(town, run, "sub_1", "active", "begun"), change(town, run, "sub_1", "canceled", "ended"))
+
+    return town.scenario("the answer is late", start, faults=faults), {"preemptions": 2, "crashes": 1, "faults": 1}
+
+
+def restored_while_somebody_works(town):
+    """A role was taken by hand; the member asks for it back while an event is worked on."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.settle_down()
+    town.discord.held.clear()
+
+    def start(run):
+        town.arrives(run, "renewed", town.event("sub_1", "evt_renewed"))
+        town.arrives(run, "restore", town.visit("member:restore", look=True))
+
+    return town.scenario("restored while somebody works", start), {"preemptions": 2, "crashes": 1}
+
+
+def the_end_is_taken_back(town):
+    """The announced end comes, but the member had taken it back just before: the stored end is no longer true."""
+    town.buy("sub_1", GOLD_PRICE, cancel_at=town.clock.now + 5_000)
+    town.settle_down()
+    town.clock.now += 4_990
+
+    def undone(run):
+        town.stripe.change("sub_1", cancel_at=None)
+        town.arrives(run, "undone", town.event("sub_1", "evt_undone"))
+
+    def passes():
+        town.clock.now += 20
+
+    def start(run):
+        run.notes["always"] = {GOLD}
+        town.happens(run, "stripe", ("sub_1's end is taken back", partial(undone, run)), ("its old end passes", passes),
+                     ("the sweep sends the member", lambda: town.arrives(run, "swept", town.visit("sweep"))))
+
+    return town.scenario("the end is taken back", start), {"preemptions": 2, "crashes": 1}
+
+
+def it_ends_unseen(town):
+    """The period ends while somebody works, the renewal fails for good, and no event ever tells."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.clock.now += DAY
+    town.buy("sub_2", SILVER_PRICE)
+    town.settle_down()
+    town.clock.now += 29 * DAY - 10
+    town.visit("sweep")()
+
+    def passes():
+        town.clock.now += 20
+        ends(town, "sub_1")
+
+    def start(run):
+        town.arrives(run, "renewed", town.event("sub_1", "evt_renewed"))
+        town.happens(run, "stripe", ("the period ends, and no event tells", passes))
+
+    return town.scenario("it ends unseen", start), {"preemptions": 2, "crashes": 1}
+
+
+def stripe_fails(town):
+    """Stripe does not answer one of the reads: unknown strips nobody."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.buy("sub_2", SILVER_PRICE)
+    town.settle_down()
+
+    def faults(worker, label):
+        return (gates.BROKEN,) if "stripe GET" in label else ()
+
+    def start(run):
+        run.notes["always"] = {GOLD}
+        town.arrives(run, "renewed", town.event("sub_1", "evt_renewed"))
+        town.happens(run, "stripe", change(town, run, "sub_2", "canceled", "ended"))
+
+    return town.scenario("Stripe fails", start, faults=faults), {"preemptions": 1, "crashes": 1, "faults": 1}
+
+
+def the_member_leaves_and_comes_back(town):
+    """The member leaves the server while the role is granted, comes back, and asks for it."""
+    town.buy("sub_1", GOLD_PRICE, status="incomplete")
+    town.settle_down()
+    town.stripe.change("sub_1", status="active")
+
+    def back(run):
+        town.discord.members.add((SERVER, USER))
+        town.arrives(run, "restore", town.visit("member:restore", look=True))
+
+    def start(run):
+        town.arrives(run, "begun", town.event("sub_1", "evt_begun"))
+        town.happens(run, "member", ("the member leaves", lambda: town.discord.leaves(SERVER, USER)),
+                     ("the member comes back and asks", partial(back, run)))
+
+    return town.scenario("the member leaves and comes back", start), {"preemptions": 2, "crashes": 1}
+
+
+def the_database_falters(town):
+    """One write of the row is done twice, throttled, lost, or lands later."""
+    town.buy("sub_1", GOLD_PRICE, status="incomplete")
+    town.settle_down()
+
+    def faults(worker, label):
+        if "UpdateItem rolekeep-local-members" in label:
+            return gates.TWICE, gates.TWICE_LATER, gates.TIME_OUT, gates.TIME_OUT_LATER, gates.THROTTLED
+        return ()
+
+    def start(run):
+        town.happens(run, "stripe", change(town, run, "sub_1", "active", "begun"), change(town, run, "sub_1", "canceled", "ended"))
+
+    return (town.scenario("the database falters", start, faults=faults, late=True),
+            {"preemptions": 2, "crashes": 0, "faults": 1})
+
+
+def an_old_save_arrives(town):
+    """A save that the SDK sent twice arrives once more, after the next round's save; then the worker dies."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.buy("sub_2", SILVER_PRICE, status="incomplete")
+    town.settle_down()
+
+    def over(run):
+        ends(town, "sub_2")
+        town.comes_late(run, town.event("sub_2", "evt_over"))
+
+    def start(run):
+        town.happens(run, "stripe", change(town, run, "sub_1", "canceled", "ended"), change(town, run, "sub_2", "active", "begun"),
+                     ("sub_2 ends, and its event is late", partial(over, run)))
+
+    def faults(worker, label):
+        return (gates.TWICE_LATER,) if worker == "ended" and "UpdateItem rolekeep-local-members" in label else ()
+
+    def deaths(worker, label):
+        return worker == "ended" and "discord PUT" in label
+
+    return (town.scenario("an old save arrives", start, faults=faults, deaths=deaths),
+            {"preemptions": 1, "crashes": 1, "faults": 1})
+
+
+def swept_while_an_event_comes(town):
+    """The sweep sends a member who is due, while an event about them is worked on."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.settle_down()
+    town.clock.now = town.row()["due_at"]
+    ends(town, "sub_1")
+
+    def sweep():
+        from chalicelib import sweep
+        sweep.due(remaining=lambda: 60, limit=60)
+
+    def start(run):
+        town.arrives(run, "ended", town.event("sub_1", "evt_ended"))
+        town.arrives(run, "sweep", sweep)
+
+    return town.scenario("swept while an event comes", start), {"preemptions": 2, "crashes": 2}
+
+
+def in_doubt_then_refused(town):
+    """A grant timed out after its effect; the next one is refused, which says nothing about the first; then it ends."""
+    town.buy("sub_1", GOLD_PRICE, status="incomplete")
+    town.settle_down()
+    town.stripe.change("sub_1", status="active")
+
+    def times_out(method, path):
+        del town.discord.call
+        town.discord.call(method, path)
+        raise requests.ReadTimeout
+
+    town.discord.call = times_out
+    town.event("sub_1", "evt_begun")()
+    town.clock.now += LEASE + 1
+
+    def start(run):
+        town.arrives(run, "swept", town.visit("sweep"))
+        town.happens(run, "stripe", change(town, run, "sub_1", "canceled", "ended"))
+
+    return (town.scenario("in doubt, then refused", start, faults=lambda worker, label: (gates.FORBIDDEN,) if "discord" in label else ()),
+            {"preemptions": 1, "crashes": 1, "faults": 1})
+
+
+SCENARIOS = [
+    ended_or_still_active, granted_or_cancelled, one_of_two_ends, one_begins_before_the_other_ends,
+    one_ends_before_the_other_begins, both_end, delivered_twice, a_new_one_while_another_ends, two_events_of_a_new_one,
+    discord_is_busy, the_strip_is_refused, the_grant_is_refused, refused_once, the_answer_is_late,
+    restored_while_somebody_works, the_end_is_taken_back, it_ends_unseen, stripe_fails, the_member_leaves_and_comes_back,
+    the_database_falters, an_old_save_arrives, swept_while_an_event_comes, in_doubt_then_refused,
+]
+
+
+@pytest.mark.parametrize("prepare", SCENARIOS, ids=lambda prepare: prepare.__name__)
+def test_every_schedule_ends_right(prepare):
+    with Town().open() as town:
+        scenario, budgets = prepare(town)
+        report = explore(scenario, **budgets)
+    print(report)
+    assert not report.violations, report
+    assert report.schedules + report.pruned > 10
+
+
+# Shortcuts: each written into the product by replacing a few words, and the exploration that must find it
+
+
+@contextlib.contextmanager
+def rewritten(function, *changes):
+    """The named function of the product ("chalicelib.module:name" or "...:Class.name") reads differently in the block.
+
+    `changes` are (words, other words); words that no longer stand there exactly once are an error: the shortcut must then be
+    written anew.
+    """
+    module, _, path = function.partition(":")
+    *owners, name = path.split(".")
+    owner = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    before = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(before))
+    for words, others in changes:
+        assert source.count(words) == 1, f"{function}: these words stand there {source.count(words)} times: {words}"
+        source = source.replace(words, others)
+    made = {}
+    exec(compile(source, f"<{function}, rewritten>", "exec"), before.__globals__, made)
+    setattr(owner, name, made[name])
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+ROUND, MEMBERS, PLAN = "chalicelib.reconcile:_Round.", "chalicelib.store.members:", "chalicelib.domain.plan:"
+WHOLE_SUBS = "Membership.subs.set({key: sub.facts() for key, sub in (row.subs | {sub.key: sub for sub in facts}).items()}),"
+CALL_AGAIN = ("answer = call(server=self.row.server, user=self.row.user, role=role, deadline=self.deadline, reason='again') "
+              "if isinstance(answer, InDoubt) else answer; ")
+DONE = 'if isinstance(answer, Done) or '
+
+# name: (scenario, {function: changes}); the first twenty-two are the design's table, in its order
+SHORTCUTS = {
+    "held roles are skipped without moving strips to may": (one_ends_before_the_other_begins, {
+        PLAN + "saved": [("in plan.touched", "in plan.grants")]}),
+    "no save before a round that only strips": (one_ends_before_the_other_begins, {
+        ROUND + "_apply": [("saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts)",
+                            "saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts) "
+                            "if plan.grants else replace(self.row, roles=rules.saved(before, plan))")]}),
+    "no may": (granted_or_cancelled, {PLAN + "saved": [("return roles | ", "return roles; roles | ")]}),
+    "finish ignores requested": (ended_or_still_active, {
+        MEMBERS + "finish": [("_ours(row) & (Membership.requested == row.requested)", "_ours(row)")]}),
+    "no lease: whoever comes takes it": (granted_or_cancelled, {
+        MEMBERS + "request": [("Membership.lease | {", "{")]}),
+    "only the message's subscription is fetched": (both_end, {
+        "chalicelib.reconcile:_work": [("work = _Round(", "_Round.only = look.subscription; work = _Round(")],
+        ROUND + "_fetch": [("found = known if known.terminal ", "found = known if known.terminal or self.only not in (None, key) ")]}),
+    "the whole map of subscriptions is saved": (a_new_one_while_another_ends, {
+        MEMBERS + "save": [("*_facts(facts),", WHOLE_SUBS)], MEMBERS + "finish": [("*_facts(facts),", WHOLE_SUBS)]}),
+    "the link is written after the request": (two_events_of_a_new_one, {
+        "chalicelib.worker:_identify": [("links.link_subscription(key, ", "dict(")],
+        "chalicelib.worker:stripe_event": [
+            ("reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline)",
+             "reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline); links.link_subscription("
+             "key, user=found.user, server=found.server, offer=found.offer, account=account, now=ports.now())")]}),
+    "after a time-out the lease is released": (the_answer_is_late, {
+        ROUND + "_answered": [("return lambda: IN_DOUBT", "return lambda: self.pause(self._later(60))")]}),
+    "after a time-out the call is made again": (the_answer_is_late, {
+        ROUND + "_call": [("answers[role] = verb, answer", CALL_AGAIN + "answers[role] = verb, answer")]}),
+    "finish writes held = wanted despite refusals": (the_strip_is_refused, {
+        ROUND + "_finish": [("rules.tidy(self.roles, self.wants)", "{role: rules.Role(rules.HELD) for role in self.wants}")]}),
+    "a refused grant is recorded as held": (the_grant_is_refused, {
+        ROUND + "_answered": [(DONE, DONE + "verb == GRANT and isinstance(answer, Refused) or ")]}),
+    "a refused strip is recorded as done": (the_strip_is_refused, {
+        ROUND + "_answered": [(DONE, DONE + "verb == STRIP and isinstance(answer, Refused) or ")]}),
+    "a request does not write when it is due": (ended_or_still_active, {
+        MEMBERS + "request": [("Membership.due_at.set(now + lease_seconds),", "")]}),
+    "a pause does not write when it is due": (discord_is_busy, {
+        MEMBERS + "pause": [("*_due(row, due_at), ", "*_due(row, None), ")]}),
+    "a request keeps a later due time": (ended_or_still_active, {
+        MEMBERS + "request": [("Membership.due_at.set(now + lease_seconds)",
+                               "Membership.due_at.set(Membership.due_at | (now + lease_seconds))")]}),
+    "the token is the message's id": (delivered_twice, {
+        "chalicelib.reconcile:_take": [("token = ports.token()", "token = look.cause")]}),
+    "no step": (an_old_save_arrives, {
+        MEMBERS + "_ours": [(' & (Membership.lease["step"] == row.lease["step"])', "")]}),
+    "restore stands only in the message": (restored_while_somebody_works, {
+        "chalicelib.reconcile:_take": [("look=look.look)", "look=False)")],
+        "chalicelib.reconcile:_work": [("row = _take(look)", "row = _take(look); row = row and replace(row, look=look.look)")]}),
+    "a stored end is trusted": (the_end_is_taken_back, {
+        ROUND + "_fetch": [("found = known if known.terminal ",
+                            "found = known if known.terminal or known.scheduled and known.scheduled_end <= self.clock ")]}),
+    "unknown counts as inactive": (stripe_fails, {ROUND + "_fetch": [("self.unread.append(known)", "pass")]}),
+    "what a request brings is a second write": (a_new_one_while_another_ends, {
+        MEMBERS + "request": [("actions.append(path.set(path | Subscription(key=subscription).facts()))",
+                               "brings = [path.set(path | Subscription(key=subscription).facts())]"),
+                              ("    return _row(item)", "    lease = item.lease\n    if subscription:\n"
+                               "        item.update(brings)\n    item.lease = lease\n    return _row(item)")]}),
+    # further rules of the mechanism
+    "the earlier readings are not made again before a strip": (one_begins_before_the_other_ends, {
+        ROUND + "_held_at_one_instant": [("return all(", "return True or all(")]}),
+    "the clock is read after the fetch": (it_ends_unseen, {
+        ROUND + "run": [("self._fetch()", "self._fetch(); self.clock = ports.now()")]}),
+    "whoever takes over does not look again": (granted_or_cancelled, {
+        MEMBERS + "take_over": [("Membership.look_at.set(now + lease_seconds),", "")]}),
+    "a refused grant leaves nothing behind": (in_doubt_then_refused, {
+        PLAN + "refused": [("untouched = before.get(role, Role()).state == ABSENT", "untouched = True")]}),
+}
+
+
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_a_shortcut_is_found_before_any_sweep(shortcut):
+    prepare, changes = SHORTCUTS[shortcut]
+    with Town().open() as town, contextlib.ExitStack() as stack:
+        scenario, budgets = prepare(town)
+        for function, words in changes.items():
+            stack.enter_context(rewritten(function, *words))
+        report = explore(scenario, stop_on_first=True, **budgets)
+    print(report)
+    assert report.violations, f"{shortcut}: nobody noticed, {report}"
+    assert not all(problem.startswith("after the sweeps") for problem in report.violations[0].problems), report
