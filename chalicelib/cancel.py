@@ -44,49 +44,64 @@ def _change(kind, user, subscription_id, details, deadline):
     if found is None:
         raise problem.not_found()
     row, sub = found
-    now = _read(sub.key, deadline)
-    already = now.scheduled == (kind == CANCEL)
-    if not already:
-        now, already = _with_intent(kind, now, row, details, deadline)
+    now, already = _settled(kind, sub.key, {"actor": f"member:{row.user}", **details}, deadline)
     invoice = _open_invoice(sub.key, deadline) if kind == CANCEL else None
     _look_again(row, kind)
     return _undone(now, already) if kind == UNDO else _cancelled(now, already, invoice, _server(row))
 
 
-def _read(key, deadline):
-    """The subscription as the processor says now. Raises Problem 503 when it cannot be read and 409 when it has ended."""
-    now = stripe.read_subscription(key, read_at=ports.now(), deadline=deadline)
-    if not isinstance(now, Subscription):
-        raise problem.try_later("Stripe")
+def _settled(kind, key, details, deadline):
+    """(subscription read back, already): it is as asked for, under the one open intent of this subscription.
+
+    The intent is in the ledger before anything is read or sent. A crash or a time-out leaves it open: the next try goes on
+    with the same idempotency key, so the processor makes the change once. `already` is true for all but its first asker.
+    """
+    intent, ours = _open(kind, key, details)
+    now = _read(key, deadline)
+    if now.terminal or now.scheduled == (kind == CANCEL):
+        if ours:
+            ledger.withdraw_intent(intent)
+        return _going_on(now), True
+    answer = _send(kind, now, intent, deadline)
+    now = _read(key, deadline)
+    if not now.terminal and now.scheduled != (kind == CANCEL):
+        _not_made(intent, ours, answer)
+        return _settled(kind, key, details, deadline)
+    ledger.close_intent(intent, at=ports.now(), outcome={"result": "done", "status": now.status, "end": now.scheduled_end or 0})
+    return _going_on(now), not ours and not _abandoned(intent)
+
+
+def _going_on(now):
+    """The subscription, unless it has ended: then Problem 409."""
     if now.terminal:
         raise Problem(409, "has-ended", "It has already ended", "This subscription has ended; nothing is charged any more.",
                       "You can buy the offer again.")
     return now
 
 
-def _with_intent(kind, now, row, details, deadline):
-    """(subscription read back, already): the change has been made under the one open intent of this subscription.
+def _open(kind, key, details):
+    """(intent, ours) of this kind. One of another kind that is still under way is waited for, an abandoned one closed."""
+    data = {"intent": ports.token(12), "kind": kind, **details}
+    intent, ours = ledger.open_intent(key=key, at=ports.now(), data=data)
+    if intent.data["kind"] == kind:
+        return intent, ours
+    if not _abandoned(intent):
+        raise _under_way()
+    ledger.close_intent(intent, at=ports.now(), outcome={"result": "given_up"})
+    return _open(kind, key, details)
 
-    The intent is in the ledger before the call. A crash or a time-out leaves it open: the next try goes on with the same
-    idempotency key, so the processor makes the change once.
-    """
-    intent, ours = ledger.open_intent(key=now.key, at=ports.now(), data={
-        "intent": ports.token(12), "kind": kind, "actor": f"member:{row.user}", **details})
-    if intent.data["kind"] != kind:
-        if ports.now() - intent.at < STALE_SECONDS:
-            raise Problem(409, "in-progress", "One moment", "Another change of this subscription is still under way.",
-                          "Try again in a few seconds.")
-        ledger.close_intent(intent, at=ports.now(), outcome={"result": "given_up", "status": now.status})
-        return _with_intent(kind, now, row, details, deadline)
-    answer = _send(kind, now, intent, deadline)
-    after = _read(now.key, deadline)
-    if after.scheduled != (kind == CANCEL):
-        if not ours and isinstance(answer, Done):   # the processor replayed an old answer: begin anew under a key of our own
-            ledger.close_intent(intent, at=ports.now(), outcome={"result": "replayed"})
-            return _with_intent(kind, after, row, details, deadline)
-        return _not_made(intent, answer)
-    ledger.close_intent(intent, at=ports.now(), outcome={"result": "done", "scheduled_end": after.scheduled_end or 0})
-    return after, not ours
+
+def _abandoned(intent):
+    """True when whoever opened it is gone: no request lives that long."""
+    return ports.now() - intent.at >= STALE_SECONDS
+
+
+def _read(key, deadline):
+    """The subscription as the processor says now. Raises Problem 503 when it cannot be read."""
+    now = stripe.read_subscription(key, read_at=ports.now(), deadline=deadline)
+    if not isinstance(now, Subscription):
+        raise problem.try_later("Stripe")
+    return now
 
 
 def _send(kind, now, intent, deadline):
@@ -103,13 +118,28 @@ def _send(kind, now, intent, deadline):
     return answer
 
 
-def _not_made(intent, answer):
-    """The processor was read back and the change is not there: in doubt it stays open, refused it is over."""
-    if not isinstance(answer, InDoubt):
-        ledger.close_intent(intent, at=ports.now(), outcome={"result": "refused", "why": getattr(answer, "why", "")})
+def _not_made(intent, ours, answer):
+    """Nothing, when it is to be begun anew at once; raises Problem 409 or 503 otherwise. The read-back shows no change.
+
+    Without an answer the intent stays open, with its key. An answered failure closes it: the processor keeps a 500 for its
+    key for a day, and would answer every further try with it. An old success that was replayed is begun anew.
+    """
+    if isinstance(answer, InDoubt) and not answer.answered:
+        raise _unconfirmed(intent, answer) if ours else _under_way()
+    ledger.close_intent(intent, at=ports.now(), outcome={"result": "not_made", "why": getattr(answer, "why", "replayed")})
+    if ours or not isinstance(answer, Done):
+        raise _unconfirmed(intent, answer)
+
+
+def _unconfirmed(intent, answer):
     log.alarm("intent_not_made", kind=intent.data["kind"], why=getattr(answer, "why", "read_back"))
-    raise Problem(503, "not-confirmed", "The change is not confirmed",
-                  "Stripe was asked, and the subscription read back afterwards does not show the change.", "Try again in a minute.")
+    return Problem(503, "not-confirmed", "The change is not confirmed",
+                   "Stripe was asked, and the subscription read back afterwards does not show the change.", "Try again in a minute.")
+
+
+def _under_way():
+    return Problem(409, "in-progress", "One moment", "A change of this subscription is still under way.",
+                   "Look again in a few seconds.")
 
 
 def _look_again(row, kind):

@@ -1,8 +1,5 @@
 """Stripe's billing portal: a session on our own configuration, made and kept as docs/architecture.md says."""
-import hashlib
-import json
-
-from chalicelib import log, problem, profile, settings
+from chalicelib import log, ports, problem, profile, settings
 from chalicelib.gateways import stripe
 from chalicelib.gateways.outcomes import Done, InDoubt, Unknown
 from chalicelib.problem import Problem
@@ -86,20 +83,19 @@ def _configuration(server, deadline):
         log.alarm("portal_drift", server=server.id, count=len(wrong), why=",".join(wrong))
         _sent(stripe.update_portal_configuration(
             server.portal_configuration, {**wanted, "active": True}, deadline=deadline,
-            idempotency_key=f"portal-repair-{server.portal_configuration}-{actual['updated']}-{_mark(wanted)}"))
+            idempotency_key=f"portal-repair-{ports.token()}"))      # setting the same twice is setting it once
     return server.portal_configuration
 
 
 def _create(server, wanted, deadline):
-    """Two who create at once send one idempotency key, so Stripe makes one; a replaced one is asked for under a new key."""
+    """The id of a new configuration, or of the one that somebody else stored meanwhile (ours then stays unused)."""
     params = {**wanted, "name": "Rolekeep", "metadata": {"rolekeep_server": server.id}}
     params["features"] = {**wanted["features"], "customer_update": {
         "enabled": True, "allowed_updates": ["address", "email", "name", "phone"]}}
-    key = f"portal-create-{server.id}-{server.portal_configuration}-{_mark(params)}"
-    made = _sent(stripe.create_portal_configuration(params, idempotency_key=key, deadline=deadline))
-    if not servers.adopt_portal_configuration(server.id, made["id"], instead_of=server.portal_configuration):
-        return servers.read(server.id)[0].portal_configuration
-    return made["id"]
+    made = _sent(stripe.create_portal_configuration(params, idempotency_key=f"portal-create-{ports.token()}", deadline=deadline))
+    if servers.adopt_portal_configuration(server.id, made["id"], instead_of=server.portal_configuration):
+        return made["id"]
+    return servers.read(server.id)[0].portal_configuration
 
 
 def _sent(answer):
@@ -107,10 +103,6 @@ def _sent(answer):
         return answer.value
     log.alarm("portal_configuration_failed", why=answer.why, kind="in_doubt" if isinstance(answer, InDoubt) else "refused")
     raise problem.try_later("Stripe")
-
-
-def _mark(params):
-    return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _flow(flow, sub):

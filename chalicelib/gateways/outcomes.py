@@ -32,8 +32,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class InDoubt:
-    """It may have taken effect, or may still: a time-out, or a connection lost after sending."""
+    """It may have taken effect, or may still: a time-out, or a connection lost after sending.
+
+    `answered`: the other side did answer, with a failure of its own, so nothing is under way there any more.
+    """
     why: str = "time_out"
+    answered: bool = False
 
 
 @dataclass(frozen=True)

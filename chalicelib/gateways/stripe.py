@@ -16,7 +16,10 @@ API_VERSION = "2026-10-28.endive"
 
 @functools.cache
 def _client():
+    import logging
+
     import stripe
+    logging.getLogger("stripe").setLevel(logging.CRITICAL)  # it logs URLs and Stripe's messages, which may quote e-mails
     return stripe.StripeClient(
         settings.get().stripe_api_key, stripe_version=API_VERSION, max_network_retries=0,
         base_addresses={"api": settings.get().stripe_api_base},
@@ -123,8 +126,10 @@ def _write(call, idempotency_key, deadline):
     _in_time(deadline)
     try:
         return Done(call(_client().v1, {"idempotency_key": idempotency_key}).to_dict())
-    except (stripe.APIConnectionError, stripe.APIError) as error:
+    except stripe.APIConnectionError as error:
         return InDoubt(_why(error))
+    except stripe.APIError as error:
+        return InDoubt(_why(error), answered=True)
     except stripe.StripeError as error:
         # 409: the same intent's first call is still under way, so its effect may be still to come.
         return InDoubt(_why(error)) if error.http_status == 409 else Refused(_why(error))

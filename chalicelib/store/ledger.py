@@ -68,6 +68,11 @@ def close_intent(entry, *, at, outcome):
     """The intent is over and kept under its own id; the next one may open. Closing it twice changes nothing."""
     Ledger(entry.subject, f"{entry.at:012d}-{entry.data['intent']}", kind="intent", at=entry.at, data=entry.data,
            outcome=outcome | {"at": at}, ttl=entry.at + AUDIT_DAYS * 86_400).save()
+    withdraw_intent(entry)
+
+
+def withdraw_intent(entry):
+    """The intent is not open any more; another one that was opened since stays."""
     try:
         Ledger(entry.subject, _OPEN).delete(Ledger.data["intent"] == entry.data["intent"])
     except DeleteError as error:

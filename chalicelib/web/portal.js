@@ -13,12 +13,13 @@ const page = {
   now: () => Date.parse(profile.as_of) + (performance.now() - readAt),   // the service's clock, not this machine's
   run, forget, acts: { portal, cancel, undo, restore, buy },
 };
-let profile = null, sales = null, readAt = 0, shown = "";
+let profile = null, sales = null, readAt = 0, shown = "", over = false;
 
 // Reading
 
 async function read() {
   const found = await api.profile();
+  if (over) await new Promise(() => {});   // signed out meanwhile: never show it
   [profile, readAt] = [found, performance.now()];
 }
 
@@ -30,7 +31,7 @@ async function start() {
     render();
     return true;
   }
-  if (mine.reason.status === 401) signedOut();
+  if (mine.reason.status === 401) signedOut(profile && T.sessionOver);
   else failed(mine.reason);
   return false;
 }
@@ -63,7 +64,7 @@ function render() {
   if (state === shown) return void document.getElementById("as-of").replaceWith(asOf);
   shown = state;
   who.replaceChildren(el("span", { class: "signed-in" }, el("span", { class: "unseen" }, T.signedInAs), named(profile.member.name)),
-    el("button", { id: "sign-out", type: "button", press: () => run("page", "sign-out", leave) }, T.signOut));
+    el("button", { id: "sign-out", type: "button", press: () => run("out", "sign-out", leave) }, T.signOut));
   main.replaceChildren(el("h1", { tabindex: "-1" }, T.title), asOf, note(page, "page") ?? "",
     ...(profile.servers.length ? profile.servers.map((one) => group(page, one)) : [empty()]), shop(true));
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
@@ -73,7 +74,7 @@ const empty = () => el("section", { class: "calm" }, el("h2", {}, T.empty), el("
 
 function shop(signedIn) {
   const selling = (sales ?? []).filter((one) => one.offers.length);
-  if (!selling.length && signedIn) return "";
+  if (!selling.length && (signedIn || !sales)) return "";
   const mine = (one) => (signedIn ? serverNow(one.id)?.subscriptions ?? [] : null);
   return el("section", { class: "shop", "aria-labelledby": "shop" }, el("h2", { id: "shop" }, T.offers),
     el("p", { class: "quiet" }, selling.length ? (signedIn ? "" : T.offersMore) : T.noOffers),
@@ -81,9 +82,8 @@ function shop(signedIn) {
 }
 
 function signedOut(notice) {
-  [profile, shown] = [null, ""];
-  page.notes.clear();
-  page.busy.clear();
+  if (over) return;
+  [over, profile] = [true, null];
   who.replaceChildren();
   main.replaceChildren(el("h1", { tabindex: "-1" }, T.hello), notice ? el("p", { class: "note is-good" }, notice) : "",
     el("p", { class: "intro" }, T.intro), el("p", {}, el("a", { class: "button main", href: "auth/discord/login" }, T.signIn)),
@@ -130,9 +130,10 @@ async function run(place, id, task) {
   try {
     await task();
   } catch (error) {
-    if (error.status === 401) return signedOut(T.sessionOver);
+    if (error.status === 401) signedOut(T.sessionOver);
+    if (over) return;
     if (!(error instanceof api.Problem)) console.error(error);
-    if (place === "page") failed(error);
+    if (["page", "out"].includes(place)) failed(error);
     else tell(place, "bad", () => problem(error));
   } finally {
     page.busy.delete(place);
@@ -177,12 +178,14 @@ async function undo(sub) {
   return until(() => !subNow(sub.id)?.cancel_scheduled);
 }
 
+const looked = (server) => JSON.stringify([server.checked_at, server.roles]);
+
 async function restore(server, place) {
   const text = await api.restore(server.id);
   tell(place, "good", () => [el("p", {}, text)]);
   const settled = await until(() => {
     const now = serverNow(server.id);
-    return now && now.checked_at !== server.checked_at && now.roles.every((role) => role.state !== "pending");
+    return now && looked(now) !== looked(server) && now.roles.every((role) => role.state !== "pending");
   });
   rolesNow(place, settled, serverNow(server.id)?.roles ?? [], [T.restored, T.restoreBlocked, T.restoreSlow]);
 }
@@ -225,6 +228,6 @@ async function begin() {
   }
 }
 
-addEventListener("pageshow", (event) => event.persisted && location.reload());   // back from Stripe: nothing here is busy any more
+addEventListener("pageshow", (event) => event.persisted && location.reload());   // back from Stripe: nothing is busy
 addEventListener("online", () => start());
 begin();

@@ -76,7 +76,7 @@ function roleLine(page, role) {
   return el("li", {},
     el("div", { class: "role-top" }, el("strong", {}, named(role.name)), badge(role.state, T.roleState[role.state] ?? role.state),
        until ? el("span", { class: "quiet" }, until) : null),
-    why ? el("p", { class: "why" }, why.text, " ", el("span", {}, T.next, why.next),
+    why ? el("p", { class: "why" }, why.text, " ", why.next && [T.next, why.next],
              role.state === "blocked" && why.retry_at ? el("span", { class: "quiet" }, " ", T.retryAt, away(why.retry_at, page.now()), ".") : null)
       : null);
 }
