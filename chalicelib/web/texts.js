@@ -21,7 +21,7 @@ export const T = {
     detail: "You may be offline, or it is slow to answer.",
     next: "Check your connection and try again.",
   },
-  unreadable: { title: "Something went wrong", detail: "There came an answer that this page does not understand.", next: "Try again in a minute." },
+  unreadable: { title: "Something went wrong", detail: "The answer could not be understood.", next: "Try again in a minute." },
   stillShown: "What you see below was read earlier.",
 
   asOf: "As of ",
@@ -89,7 +89,7 @@ export const T = {
 
   cancelTitle: ["Cancel ", " in ", "?"],
   cancelKeep: "You keep access until ",
-  cancelNothing: "You have no access at the moment. The subscription ends, and no further period is charged.",
+  cancelNothing: "You have no access now. The subscription ends, and no further period is charged.",
   cancelCharge: "You are not charged again, and you can undo this until then.",
   cancelGrace: "No further period is charged. The payment that failed stays open: Stripe may still collect it.",
   cancelRoles: "Roles that go then: ",

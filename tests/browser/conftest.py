@@ -122,6 +122,10 @@ class Visitor:
         self.page.get_by_text("Your payment is confirmed and you hold").wait_for()
         return self.page.locator(".card[id^=card-]").first.get_attribute("id").removeprefix("card-")
 
+    def profile(self):
+        """What the API tells this member."""
+        return self.context.request.get(f"{self.instance.url}/api/v1/profile").json()
+
     def holds(self, role):
         """Discord shows that role within seconds."""
         return wait_for(lambda: role in (self.sandbox.roles(GUILD, self.user) or ()), SECONDS, f"role {role} is held")

@@ -48,11 +48,11 @@ def test_a_member_who_pays_nothing_sees_that_and_can_sign_out(visit):
     expect(page.get_by_role("link", name="Sign in with Discord")).to_be_visible()
 
 
-def test_an_end_is_shown_in_the_members_zone_and_in_utc_and_is_the_instant_of_the_api(visit, instance):
+def test_an_end_is_shown_in_the_members_zone_and_in_utc_and_is_the_instant_of_the_api(visit):
     visitor = visit(timezone_id="America/New_York")
     visitor.user = BEN
     page = visitor.consent()
-    said = page.request.get(f"{instance.url}/api/v1/profile").json()["servers"][0]["subscriptions"][0]
+    said = visitor.profile()["servers"][0]["subscriptions"][0]
     shown = page.locator(".card.is-ending time").first
     expect(shown).to_have_attribute("datetime", said["ends_at"])
     expect(shown).to_have_attribute("title", re.compile(r"\d\d:\d\d:\d\d UTC$"))
@@ -71,6 +71,17 @@ def test_a_failed_payment_shows_until_when_access_lasts_and_how_to_mend_it(visit
     expect(failed).to_contain_text(re.compile(r"You keep access until .* – in \d days"))
     failed.get_by_role("button", name="Change payment method").click()
     page.get_by_role("button", name="Save card").wait_for()   # Stripe's page, in the flow asked for
+
+
+def test_who_refuses_at_discord_comes_to_a_page_that_leads_back(visit):
+    visitor = visit()
+    visitor.expected |= {400}
+    page = visitor.open()
+    page.get_by_role("link", name="Sign in with Discord").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="The sign-in did not work")).to_be_visible()
+    page.get_by_role("link", name="Back to the portal").click()
+    expect(page.get_by_role("link", name="Sign in with Discord")).to_be_visible()
 
 
 # Buying
@@ -204,6 +215,7 @@ def test_restore_gives_back_a_role_that_was_taken_by_hand(visit, sandbox):
     visitor = visit()
     visitor.bought()
     sandbox.discord("DELETE", f"/guilds/{GUILD}/members/{visitor.user}/roles/{SUPPORTER}")
+    visitor.page.wait_for_timeout(1_000)   # the page knows the new look by its time, which is told in seconds
     visitor.page.get_by_role("button", name="Restore my roles").click()
     expect(visitor.page.get_by_text("Done. You hold Supporter.")).to_be_visible(timeout=20_000)
     assert visitor.holds(SUPPORTER)
@@ -256,7 +268,7 @@ def test_a_profile_that_cannot_be_read_can_be_tried_again(visit):
     page = visitor.page
     page.route("**/api/v1/profile", lambda route: route.fulfill(status=502, body="<html>Bad gateway</html>"))
     visitor.open()
-    expect(page.get_by_role("alert")).to_contain_text("answer that this page does not understand")
+    expect(page.get_by_role("alert")).to_contain_text("The answer could not be understood.")
     page.unroute("**/api/v1/profile")
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("link", name="Sign in with Discord")).to_be_visible()
@@ -344,6 +356,24 @@ def test_the_page_waits_for_the_role_only_so_long_and_then_says_what_holds(visit
     expect(slow).to_be_visible()
     sandbox.stripe("DELETE", "/faults")
     sandbox.stripe("POST", "/release", {"order": "as_made"})
-    wait_for(lambda: SUPPORTER in sandbox.roles(GUILD, visitor.user), 15, "the role is held after all")
+    wait_for(lambda: [role["state"] for server in visitor.profile()["servers"] for role in server["roles"]] == ["held"], 20, "the role is held after all")
     page.get_by_role("button", name="Refresh").click()
     expect(page.locator(".roles li")).to_contain_text("Held")
+
+
+def test_an_answer_that_comes_after_signing_out_is_not_shown(visit):
+    visitor = visit()
+    visitor.bought()
+    page, held = visitor.page, []
+    page.route("**/api/v1/profile", lambda route: held.append((route, route.fetch())))
+    page.get_by_role("button", name="Restore my roles").click()
+    while not held:
+        page.wait_for_timeout(50)
+    page.get_by_role("button", name="Sign out").click()
+    goodbye = page.get_by_text("You are signed out.", exact=True).first
+    expect(goodbye).to_be_visible()
+    route, answer = held.pop()
+    route.fulfill(response=answer)
+    page.wait_for_timeout(2_000)   # time enough for the page to look again, if it did
+    expect(goodbye).to_be_visible()
+    assert held == []
