@@ -68,7 +68,7 @@ export const T = {
   openInvoice: "Open invoice ",
   payInvoice: "see and pay it at Stripe",
   restored: "Done. You hold ",
-  restoreBlocked: "Not everything could be given back; below it says why.",
+  restoreBlocked: "Not everything could be given back; above it says why.",
   restoreSlow: "Discord takes longer than usual. It is tried again by itself.",
 
   bought: "Your payment is being confirmed; your role appears within seconds.",
