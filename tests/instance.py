@@ -66,6 +66,7 @@ class Operator:
         session = boto3.session.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=aws.REGION)
         self._dynamodb = session.resource("dynamodb", endpoint_url=instance.aws_url)
         self._sqs = session.client("sqs", endpoint_url=instance.aws_url)
+        self.poison = 0     # how many messages were sent that can only end in a dead-letter queue
 
     def table(self, name):
         """The table of that short name."""
@@ -117,10 +118,11 @@ class Operator:
 
 
 def quiet(operator, *, seconds=15):
-    """Nothing has been to be had from the work queues, or in flight, for a moment: whatever was set off is done or delayed."""
+    """Nothing but poison has been to be had from the work queues, or in flight, for a moment: what was set off is done or delayed."""
     end, calm = time.monotonic() + seconds, 0
     while calm < 3:
-        calm = calm + 1 if not (operator.waiting("stripe-events") or operator.waiting("members")) else 0
+        poison = operator.poison - operator.waiting("stripe-events-dlq") - operator.waiting("members-dlq")
+        calm = calm + 1 if operator.waiting("stripe-events") + operator.waiting("members") <= max(poison, 0) else 0
         if time.monotonic() > end:
             raise AssertionError("the queues do not get empty")
         time.sleep(0.05)

@@ -27,6 +27,7 @@ def poison(operator):
     for queue in ("stripe-events", "members"):
         for message in messages:
             operator.send(queue, message)
+            operator.poison += 1
     return messages
 
 

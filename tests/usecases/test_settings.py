@@ -1,0 +1,86 @@
+"""The environment: what is missing, a placeholder or dangerous is refused by name, and never shown."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+from chalicelib import settings
+from infra.local import aws
+from tests.usecases.product import ENVIRONMENT
+
+LIVE = {**ENVIRONMENT, "STAGE": "prod", "STRIPE_API_BASE": "", "DISCORD_API_BASE": "", "DISCORD_AUTHORIZE_URL": "", "DISCORD_CLIENT_SECRET": "f4kW-canary-secret-of-discord",
+        "DISCORD_BOT_TOKEN": "MTA.canary.token-of-the-bot"}
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Reads the settings from exactly these values."""
+    def from_(values):
+        for name in LIVE:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        settings.get.cache_clear()
+        return settings.get()
+
+    yield from_
+    settings.get.cache_clear()
+
+
+def test_the_right_ones_are_read_in_both_kinds_of_stage(read):
+    assert read(ENVIRONMENT).live is False and read(LIVE).live is True
+    assert read(LIVE).stripe_api_base == "https://api.stripe.com" and read(LIVE).discord_api_base == "https://discord.com/api/v10"
+    assert read({**LIVE, "STRIPE_WEBHOOK_SECRET": "whsec_theNewOne0000000000,whsec_theOldOne0000000000"}).stripe_webhook_secrets == (
+        "whsec_theNewOne0000000000", "whsec_theOldOne0000000000")
+
+
+PLACEHOLDERS = ("", " ", "None", "null", "changeme", "placeholder", "x", "\t" * 20, " " * 20)
+REFUSED = [(name, value) for name in ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "DISCORD_CLIENT_ID", "DISCORD_CLIENT_SECRET", "DISCORD_BOT_TOKEN", "PUBLIC_URL") for value in PLACEHOLDERS]
+REFUSED += [("STRIPE_WEBHOOK_SECRET", value) for value in (
+    "whsec_", "whsec_short", " whsec_canary0000000000000", "whsec_canary0000000000000 ", "whsec_canary0000000000000\n", "sk_test_canary00000000000", "whsec_canary0000000000000,", ",whsec_canary0000000000000",
+    "whsec_canary0000000000000, whsec_canary0000000000001", "whsec_canary0000000000000,None", "WHSEC_canary0000000000000")]
+REFUSED += [("STRIPE_API_KEY", value) for value in ("pk_test_canary0000000000", "sk_test_", "whsec_canary0000000000000", "sk_canary0000000000", " sk_test_canary0000000000", "sk_test_canary0000000000\n")]
+REFUSED += [("DISCORD_CLIENT_ID", value) for value in ("12", "1" * 21, "canary", "١" * 18, "123456789012345678 ")]
+REFUSED += [("DISCORD_CLIENT_SECRET", " canary-secret-of-discord"), ("DISCORD_BOT_TOKEN", "canary-token-of-the-bot\n"), ("DISCORD_BOT_TOKEN", "canary-token-é-of-the-bot")]
+REFUSED += [("PUBLIC_URL", value) for value in ("http://canary.example", "canary.example", "https://", "javascript:canary", "https://canary.example?x=1", "ftp://canary.example")]
+REFUSED += [("STRIPE_API_BASE", "http://canary.example"), ("STRIPE_API_BASE", "https://api.stripe.com.canary.example"), ("DISCORD_API_BASE", "https://canary.example/api/v10"),
+            ("DISCORD_AUTHORIZE_URL", "https://canary.example"), ("CLOCK_URL", "http://canary.example/clock")]
+
+
+@pytest.mark.parametrize("name, value", REFUSED)
+def test_fault_51_A15_T44_a_missing_placeholder_or_odd_value_is_refused_by_its_name_only(read, name, value):
+    with pytest.raises(settings.BadSetting) as refused:
+        read({**LIVE, name: value})
+    assert name in str(refused.value) and "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", sorted(set(LIVE) - {"STAGE", "STRIPE_API_BASE", "DISCORD_API_BASE", "DISCORD_AUTHORIZE_URL", "CLOCK_URL"}))
+def test_fault_51_an_absent_value_is_refused(read, name):
+    with pytest.raises(settings.BadSetting, match=name):
+        read({key: value for key, value in LIVE.items() if key != name})
+
+
+@pytest.mark.parametrize("stage", ["", "Prod", "prod-eu", "prod eu", "../x", "1prod", "p" * 17, "prod\n"])
+def test_a_stage_that_would_make_odd_table_names_is_refused(read, stage):
+    with pytest.raises(settings.BadSetting, match="STAGE"):
+        read({**LIVE, "STAGE": stage})
+
+
+def test_A15_without_settings_the_intake_takes_nothing_and_tells_nothing(product, call, monkeypatch):
+    body = b'{"object":"event","type":"ping"}'
+    for value in ("", "None", "whsec_canary"):
+        monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", value)
+        settings.get.cache_clear()
+        with product.counted() as seen:
+            answer = call("POST", "/webhooks/stripe/operator", {"Stripe-Signature": "t=1,v1=" + "0" * 64}, body)
+        assert answer.status == 500 and "WHSEC" not in answer.text.upper() and "Traceback" not in answer.text and seen.aws == []
+    settings.get.cache_clear()
+
+
+def test_importing_the_app_needs_no_setting_no_aws_and_nothing_heavy():
+    """Packaging imports it, and every cold start of the intake does."""
+    code = ("import sys, app; heavy = {'stripe', 'boto3', 'botocore', 'pynamodb', 'requests', 'aws_lambda_powertools'} & set(sys.modules); "
+            "assert not heavy, heavy; import chalicelib.intake; print(sorted({'stripe', 'pynamodb', 'requests'} & set(sys.modules)))")
+    run = subprocess.run([sys.executable, "-c", code], cwd=aws.ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=30)
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
