@@ -57,7 +57,12 @@ def _settled(kind, key, details, deadline):
     with the same idempotency key, so the processor makes the change once. `already` is true for all but its first asker.
     """
     intent, ours = _open(kind, key, details)
-    now = _read(key, deadline)
+    try:
+        now = _read(key, deadline)
+    except (Problem, OutOfTime):
+        if ours:    # nothing was sent under it
+            ledger.withdraw_intent(intent)
+        raise
     if now.terminal or now.scheduled == (kind == CANCEL):
         if ours:
             ledger.withdraw_intent(intent)

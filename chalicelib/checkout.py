@@ -1,6 +1,7 @@
 """Buying: a server-made intent binds the purchase to the member before Stripe hears of it."""
 from chalicelib import ports, problem, settings
 from chalicelib.domain import ids
+from chalicelib.domain.subscription import UNREAD
 from chalicelib.gateways import stripe
 from chalicelib.gateways.outcomes import Done
 from chalicelib.problem import Problem
@@ -24,7 +25,7 @@ def start(*, user, server_id, offer_id, deadline):
     links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
     back = f"{settings.get().public_url}/profile"
     answer = stripe.start_checkout(price=price.id, intent=intent, customer=_customer(row, price.account), deadline=deadline,
-                                   success_url=f"{back}?bought={offer_id}", cancel_url=back)
+                                   success_url=f"{back}?bought={offer_id}&server={server_id}", cancel_url=back)
     if not isinstance(answer, Done) or not answer.value.get("url"):
         raise problem.try_later("Stripe")
     return answer.value["url"]
@@ -33,6 +34,9 @@ def start(*, user, server_id, offer_id, deadline):
 def _refuse_second(row, server, offer):
     """Nobody pays twice for one offer by mistake; a scheduled cancel can be undone, a failed payment repaired."""
     for sub in row.subs.values() if row else ():
+        if sub.status == UNREAD:
+            raise Problem(409, "being-confirmed", "One moment", "Another purchase of yours here is still being confirmed.",
+                          "Try again in a few seconds.")
         buys = any((b := server.buying(sub.account, item.price)) and b[0].id == offer.id for item in sub.items)
         if buys and sub.status in ("active", "trialing", "past_due", "paused", "unpaid"):
             raise Problem(409, "already-subscribed", "You have this already",

@@ -154,7 +154,8 @@ class _Round:
         saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts)
         if saved is None:
             return LOST
-        self.row, self.roles, self.facts = saved, saved.roles, []
+        # What was requested since the fetch is not in this plan: finish must not take it for accounted for.
+        self.row, self.roles, self.facts = replace(saved, requested=self.row.requested), saved.roles, []
         row_id = audit.open_roles(saved, plan, cause=self.cause, at=self.clock)
         answers = {}
         ended = self._call(plan, before, answers)

@@ -133,14 +133,16 @@ def actions(sub, state):
     """What can be done with a subscription now; cancel, undo and restore never depend on the owner's set-up."""
     if sub.status == UNREAD or sub.terminal:
         return ["manage"] if sub.customer else []
-    return ["manage", "payment_method", "undo" if sub.scheduled and state != "ended" else "cancel"]
+    change = "cancel" if not sub.scheduled else "undo" if state != "ended" else None
+    return ["manage", "payment_method", *([change] if change else [])]
 
 
-_WITHOUT_CENTS = ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
+_WITHOUT_CENTS = ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
+_THREE_PLACES = ("bhd", "jod", "kwd", "omr", "tnd")
 
 
 def money(price):
-    """{amount, currency} as people read it; Stripe's zero-decimal currencies have no cents (docs.stripe.com/currencies)."""
+    """{amount, currency} as people read it: none, two or three decimal places (docs.stripe.com/currencies)."""
     currency = price["currency"]
-    amount = f"{price['amount']}" if currency in _WITHOUT_CENTS else f"{price['amount'] / 100:.2f}"
-    return f"{amount} {currency.upper()}"
+    places = 0 if currency in _WITHOUT_CENTS else 3 if currency in _THREE_PLACES else 2
+    return f"{price['amount'] / 10 ** places:.{places}f} {currency.upper()}"

@@ -7,6 +7,7 @@ from chalicelib import settings
 STRIPE_EVENTS, MEMBERS = "stripe-events", "members"
 MESSAGE_VERSION = 1
 LONGEST_DELAY = 900
+BATCH = 10
 _LARGEST = 4_096
 
 
@@ -40,9 +41,9 @@ def send(queue, message, *, delay=0, group=None):
 def send_all(queue, messages):
     """Every (message, group) is in the queue, ten to a call. Raises NotSent when one is not; the others may be."""
     from botocore.exceptions import BotoCoreError, ClientError
-    for start in range(0, len(messages), 10):
+    for start in range(0, len(messages), BATCH):
         entries = [{"Id": str(n), "MessageBody": _body(message), "MessageGroupId": group}
-                   for n, (message, group) in enumerate(messages[start:start + 10])]
+                   for n, (message, group) in enumerate(messages[start:start + BATCH])]
         try:
             answer = _client().send_message_batch(QueueUrl=_url(queue), Entries=entries)
         except (BotoCoreError, ClientError) as error:

@@ -1,5 +1,6 @@
 """The one HTTP session through which Stripe, Discord and the sandbox clock are called; tests put worlds below it."""
 import functools
+from http.cookiejar import DefaultCookiePolicy
 
 import requests
 
@@ -10,7 +11,11 @@ WORST_SECONDS = CONNECT_SECONDS + READ_SECONDS + 1
 
 @functools.cache
 def session():
-    """A session that keeps connections and takes nothing from the environment (a ~/.netrc would replace Authorization)."""
+    """A session that keeps connections, but no cookies (one member's would go along with the next one's calls).
+
+    It takes nothing from the environment either: a ~/.netrc would replace the Authorization header.
+    """
     made = requests.Session()
     made.trust_env = False
+    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return made

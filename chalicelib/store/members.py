@@ -92,17 +92,13 @@ def request(*, user, server, token, now, wall, lease_seconds, cause, subscriptio
     condition = Membership.requested.exists()
     if subscription:
         condition &= Membership.subs[subscription].exists() | (size("subs") < MOST_SUBSCRIPTIONS)
-    item = Membership(user, server)
-    try:
-        item.update(actions, condition=condition)
-    except UpdateError as error:
-        if not _condition_failed(error):
-            raise
-        if read(user, server) is not None:
-            raise TooMany(f"more than {MOST_SUBSCRIPTIONS} subscriptions in one server") from None
-        create(user=user, server=server, now=now)
-        item.update(actions, condition=condition)
-    return _row(item)
+    row = _update(user, server, actions, condition)
+    if row is None:
+        create(user=user, server=server, now=now)   # the first contact; changes nothing when there is a row
+        row = _update(user, server, actions, condition)
+    if row is None:
+        raise TooMany(f"more than {MOST_SUBSCRIPTIONS} subscriptions in one server")
+    return row
 
 
 def take_over(row, *, token, now, wall, lease_seconds):

@@ -53,9 +53,10 @@ function consequences(server, sub) {
   const gives = server.roles.filter((role) => sub.role_ids.includes(role.id) && role.state !== "ending");
   const stays = gives.filter((role) => role.subscriptions.some((id) => id !== sub.id));
   const goes = gives.filter((role) => !stays.includes(role));
+  const until = sub.renews_at ?? sub.access_until;   // of several items the earliest ends it
   const line = (words, list) => list.length > 0 && el("p", {}, words, names(list.map((role) => role.name)), ".");
   return [
-    sub.access_until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(sub.access_until)), ". ",
+    until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(until)), ". ",
                           sub.state === "grace" ? T.cancelGrace : T.cancelCharge) : el("p", {}, T.cancelNothing),
     line(T.cancelRoles, goes), line(T.cancelStays, stays)];
 }

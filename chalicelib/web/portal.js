@@ -201,11 +201,11 @@ function rolesNow(place, settled, roles, [done, blocked, slow]) {
 
 // Coming back
 
-async function cameFromCheckout(offer) {
+async function cameFromCheckout(offer, server) {
   history.replaceState(null, "", location.pathname);   // a reload is not another purchase
-  const buying = () => profile.servers.flatMap((server) => server.subscriptions
+  const buying = () => profile.servers.filter((one) => one.id === server).flatMap((one) => one.subscriptions
     .filter((sub) => sub.offer?.id === offer && !["ended", "pending"].includes(sub.state))
-    .map((sub) => server.roles.filter((role) => sub.role_ids.includes(role.id))));
+    .map((sub) => one.roles.filter((role) => sub.role_ids.includes(role.id))));
   const settled = () => buying().some((roles) => roles.length && roles.every((role) => role.state !== "pending"));
   tell("page", "wait", () => [el("p", {}, T.bought)]);
   const done = await until(settled);
@@ -214,12 +214,12 @@ async function cameFromCheckout(offer) {
 
 async function begin() {
   document.getElementById("zone").textContent = T.zone(zone);
-  const bought = new URLSearchParams(location.search).get("bought");
+  const [bought, server] = ["bought", "server"].map((name) => new URLSearchParams(location.search).get(name));
   const fromStripe = sessionStorage.getItem("at-stripe");
   sessionStorage.removeItem("at-stripe");
   if (!(await start())) return;
   try {
-    if (bought) await cameFromCheckout(bought);
+    if (bought) await cameFromCheckout(bought, server);
     const before = JSON.stringify(profile.servers);
     if (fromStripe) await until(() => JSON.stringify(profile.servers) !== before, BACK_FOR_MS);
   } catch (error) {
