@@ -471,7 +471,7 @@ SHORTCUTS = {
         ROUND + "_fetch": [("found = known if known.terminal ", "found = known if known.terminal or self.only not in (None, key) ")]}),
     "the whole map of subscriptions is saved": (a_new_one_while_another_ends, {
         MEMBERS + "save": [("*_facts(facts),", WHOLE_SUBS)], MEMBERS + "finish": [("*_facts(facts),", WHOLE_SUBS)]}),
-    "the link is written after the request": (two_events_of_a_new_one, {
+    "the link is written after the request": (a_new_one_while_another_ends, {
         "chalicelib.worker:_identify": [("links.link_subscription(key, ", "dict(")],
         "chalicelib.worker:stripe_event": [
             ("reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline)",
@@ -508,8 +508,8 @@ SHORTCUTS = {
     "what a request brings is a second write": (a_new_one_while_another_ends, {
         MEMBERS + "request": [("actions.append(path.set(path | Subscription(key=subscription).facts()))",
                                "brings = [path.set(path | Subscription(key=subscription).facts())]"),
-                              ("    return _row(item)", "    lease = item.lease\n    if subscription:\n"
-                               "        item.update(brings)\n    item.lease = lease\n    return _row(item)")]}),
+                              ("    return row", "    if subscription:\n        _update(user, server, brings, Membership.requested.exists())\n"
+                               "    return row")]}),
     # further rules of the mechanism
     "the earlier readings are not made again before a strip": (one_begins_before_the_other_ends, {
         ROUND + "_held_at_one_instant": [("return all(", "return True or all(")]}),
