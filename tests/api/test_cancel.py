@@ -111,6 +111,7 @@ def test_a_cancel_while_stripe_cannot_be_read_is_not_made_and_says_so(town):
     town.sandbox.stripe("POST", "/faults", {"method": "GET", "path": UPDATE, "do": "answer", "status": 500, "body": "<html>"})
     is_problem(member.post(f"/api/v1/subscriptions/{member.subscription_id}/cancel"), 503)
     assert effects(town, member.subscription_id) == []
+    assert member.cancel(member.subscription_id)["already"] is False, "the first click sent nothing"
 
 
 def test_T16_the_webhook_of_a_cancel_is_done_before_the_request_that_caused_it_is_answered(town):
