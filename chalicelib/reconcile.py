@@ -230,14 +230,15 @@ class _Round:
     def _later(self, seconds):
         return self.clock + min(int(seconds) + 1, LONGEST_WAIT_SECONDS)
 
-    def _due(self, roles):
+    def _due(self, roles, *, look_at, checked_at):
         retries = [self.clock + UNKNOWN_RETRY_SECONDS] if self.unread else []
         return rules.due(self.subs.values(), roles, self.server, clock=self.clock, retries=retries,
-                         look_at=self.look_at, checked_at=self.checked_at)
+                         look_at=look_at, checked_at=checked_at)
 
     def _finish(self):
         roles = rules.tidy(self.roles, self.wants)
-        if members.finish(self.row, roles=roles, facts=self.facts, due_at=self._due(roles), look_at=self.look_at,
+        due_at = self._due(roles, look_at=self.look_at, checked_at=self.checked_at)
+        if members.finish(self.row, roles=roles, facts=self.facts, due_at=due_at, look_at=self.look_at,
                           checked_at=self.checked_at):
             return SETTLED
         newer = members.read(self.row.user, self.row.server)
@@ -246,7 +247,10 @@ class _Round:
         return replace(newer, roles=roles, checked_at=self.checked_at, look_at=self.look_at)
 
     def pause(self, then):
-        """The lease is given back, the progress stored, and the row due at `then` or at its next end."""
-        ends = self._due(self.roles) if self.server else None
+        """The lease is given back, the progress stored, and the row due at `then` or at its next end.
+
+        A look that is overdue waits until `then` like everything else: due in the past would mean due at every tick.
+        """
+        ends = self._due(self.roles, look_at=None, checked_at=self.clock) if self.server else None
         due_at = then if ends is None else min(then, ends)
         return PAUSED if members.pause(self.row, roles=self.roles, facts=self.facts, due_at=due_at) else LOST

@@ -119,6 +119,8 @@ def _read(call, deadline):
         return call(_client().v1).to_dict()
     except stripe.StripeError as error:
         return Unknown(_why(error))
+    except (AttributeError, TypeError, ValueError):     # JSON, but no object of Stripe's
+        return Unknown("unreadable")
 
 
 def _write(call, idempotency_key, deadline):
@@ -130,6 +132,8 @@ def _write(call, idempotency_key, deadline):
         return InDoubt(_why(error))
     except stripe.APIError as error:
         return InDoubt(_why(error), answered=True)
+    except (AttributeError, TypeError, ValueError):
+        return InDoubt("unreadable", answered=True)
     except stripe.StripeError as error:
         # 409: the same intent's first call is still under way, so its effect may be still to come.
         return InDoubt(_why(error)) if error.http_status == 409 else Refused(_why(error))
