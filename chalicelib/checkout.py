@@ -1,9 +1,11 @@
 """Buying: a server-made intent binds the purchase to the member before Stripe hears of it."""
+import functools
+
 from chalicelib import ports, problem, settings
 from chalicelib.domain import ids
 from chalicelib.domain.subscription import UNREAD
 from chalicelib.gateways import stripe
-from chalicelib.gateways.outcomes import Done
+from chalicelib.gateways.outcomes import Done, Refused
 from chalicelib.problem import Problem
 from chalicelib.store import links, members, servers
 
@@ -24,8 +26,13 @@ def start(*, user, server_id, offer_id, deadline):
     intent = ports.token(24)
     links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
     back = f"{settings.get().public_url}/profile"
-    answer = stripe.start_checkout(price=price.id, intent=intent, customer=_customer(row, price.account), deadline=deadline,
-                                   success_url=f"{back}?bought={offer_id}&server={server_id}", cancel_url=back)
+    start_for = functools.partial(
+        stripe.start_checkout, price=price.id, intent=intent, deadline=deadline,
+        success_url=f"{back}?bought={offer_id}&server={server_id}", cancel_url=back)
+    customer = _customer(row, price.account)
+    answer = start_for(customer=customer)
+    if customer and isinstance(answer, Refused):    # the customer may have been deleted at Stripe: then as a new one
+        answer = start_for(customer=None)
     if not isinstance(answer, Done) or not answer.value.get("url"):
         raise problem.try_later("Stripe")
     return answer.value["url"]
@@ -33,6 +40,9 @@ def start(*, user, server_id, offer_id, deadline):
 
 def _refuse_second(row, server, offer):
     """Nobody pays twice for one offer by mistake; a scheduled cancel can be undone, a failed payment repaired."""
+    if row and len(row.subs) >= members.MOST_SUBSCRIPTIONS:
+        raise Problem(409, "too-many", "No more here", "You have had as many subscriptions in this server as can be kept.",
+                      "Ask the server's owner.")
     for sub in row.subs.values() if row else ():
         if sub.status == UNREAD:
             raise Problem(409, "being-confirmed", "One moment", "Another purchase of yours here is still being confirmed.",

@@ -114,6 +114,9 @@ class _Round:
         if not (self.row.look or self.checked_at + rules.LOOK_EVERY <= self.clock
                 or self.look_at is not None and self.look_at <= self.clock):
             return None
+        if self.clock < self.checked_at + rules.LOOK_PAUSE:     # somebody keeps asking: once more, in a moment
+            self.look_at = self.checked_at + rules.LOOK_PAUSE
+            return None
         if wait := self._closed_until():
             return self.pause(wait)
         answer = discord.member_roles(server=self.row.server, user=self.row.user, deadline=self.deadline)
@@ -134,6 +137,8 @@ class _Round:
         plan = rules.plan(self.roles, self.wants, rules.kept(self.unread, self.server), now=self.clock, forced=self.looked)
         if plan.strips and not self._held_at_one_instant():
             return self.row     # start over: nothing has been written
+        if self.looked:
+            self.look_at = rules.force_again(self.roles, self.wants, plan)
         audit.park_unmapped(self.row, rules.unmapped(self.subs.values(), self.server), at=self.clock)
         if self.absent:
             self.roles = rules.gone(self.roles, now=self.clock, wanting=self.wants)

@@ -13,17 +13,20 @@ GRANT, STRIP = "grant", "strip"
 
 NOT_IN_SERVER = "not_in_server"
 LOOK_EVERY = DAY
+LOOK_PAUSE = 4          # seconds between two looks, however often somebody asks
+FORCE_PAUSE = 30        # seconds between two tries of a refused role, however often somebody asks
 _RETRY_FIRST, _RETRY_MOST = 60, 3_600
 _REFUSED_FIRST, _REFUSED_MOST = 3_600, DAY
 
 
 @dataclass(frozen=True)
 class Block:
-    """Why the last call for a role did not succeed: `verb` grant or strip, next try not before `next`."""
+    """Why the last call for a role did not succeed: `verb` grant or strip, made at `tried`, next one not before `next`."""
     verb: str
     why: str
     next: int
     tries: int = 1
+    tried: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,17 +93,24 @@ def unmapped(subscriptions, server):
 
 
 def plan(roles, wants, keeps, *, now, forced=False):
-    """The calls that make Discord agree. `forced` (a look) tries blocked roles again before their time."""
+    """The calls that make Discord agree. `forced` (a look) tries blocked roles again before their time, but not at once."""
     held = {role for role, known in roles.items() if known.state == HELD}
     ours = {role for role, known in roles.items() if known.state in (HELD, MAY)}
 
     def tried(role, verb):
         block = roles[role].block if role in roles else None
-        return forced or block is None or block.verb != verb or block.next <= now
+        return (block is None or block.verb != verb or block.next <= now
+                or forced and block.tried + FORCE_PAUSE <= now)
 
     return Plan(
         grants=tuple(sorted(role for role in set(wants) - held if tried(role, GRANT))),
         strips=tuple(sorted(role for role in ours - set(wants) - keeps if tried(role, STRIP))))
+
+
+def force_again(roles, wants, plan):
+    """The instant at which a look may try again the wanted roles that were refused too recently for this one, or None."""
+    blocks = [known.block for role, known in roles.items() if role in wants and known.state != HELD and role not in plan.grants]
+    return min((block.tried + FORCE_PAUSE for block in blocks if block and block.why != NOT_IN_SERVER), default=None)
 
 
 def saved(roles, plan):
@@ -128,7 +138,7 @@ def seen(roles, shown):
 
 def gone(roles, *, now, wanting=()):
     """The roles of a member who is not in the server: none is held, wanted ones wait until somebody looks again."""
-    wait = Block(GRANT, NOT_IN_SERVER, now + LOOK_EVERY)
+    wait = Block(GRANT, NOT_IN_SERVER, now + LOOK_EVERY, tried=now)
     return ({role: Role(ABSENT, known.block if _waits(known) else None) for role, known in roles.items()}
             | {role: Role(ABSENT, wait) for role in wanting})
 
@@ -151,7 +161,7 @@ def refused(roles, role, verb, why, *, before, now, definite):
     known = roles.get(role, Role())
     tries = known.block.tries + 1 if known.block and (known.block.verb, known.block.why) == (verb, why) else 1
     first, most = (_REFUSED_FIRST, _REFUSED_MOST) if definite else (_RETRY_FIRST, _RETRY_MOST)
-    block = Block(verb, why, now + min(first * 2 ** min(tries - 1, 12), most), tries)
+    block = Block(verb, why, now + min(first * 2 ** min(tries - 1, 12), most), tries, now)
     untouched = before.get(role, Role()).state == ABSENT
     return roles | {role: Role(ABSENT if verb == GRANT and definite and untouched else MAY, block)}
 

@@ -67,7 +67,7 @@ def start_checkout(*, price, intent, customer, success_url, cancel_url, deadline
         "success_url": success_url, "cancel_url": cancel_url}
     if customer:
         params["customer"] = customer
-    return _write(lambda api, options: api.checkout.sessions.create(params, options), f"checkout-{intent}", deadline)
+    return _write(lambda api, options: api.checkout.sessions.create(params, options), f"checkout-{intent}-{'known' if customer else 'new'}", deadline)
 
 
 def cancel_at_period_end(key, *, reason, comment, idempotency_key, deadline):

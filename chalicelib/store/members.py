@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pynamodb.exceptions import DoesNotExist, PutError, UpdateError
 from pynamodb.expressions.condition import size
 
-from chalicelib.domain.plan import Block, Role
+from chalicelib.domain.plan import LOOK_PAUSE, Block, Role
 from chalicelib.domain.subscription import Subscription, from_facts
 from chalicelib.store.tables import Membership
 
@@ -48,8 +48,11 @@ def shard(user, server):
 
 
 def create(*, user, server, now):
-    """There is a membership for this user and server, new and empty unless there was one already."""
-    item = Membership(user, server, requested=0, done=0, roles={}, subs={}, checked_at=now)
+    """There is a membership for this user and server, new and empty unless there was one already.
+
+    It counts as looked at: the daily look comes in a day, one that is asked for at once.
+    """
+    item = Membership(user, server, requested=0, done=0, roles={}, subs={}, checked_at=now - LOOK_PAUSE)
     try:
         item.save(Membership.user_id.does_not_exist())
     except PutError as error:

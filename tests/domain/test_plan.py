@@ -83,7 +83,7 @@ def test_whatever_is_about_to_be_touched_is_saved_as_may():
 def test_T38_fault_33_a_refused_strip_stays_and_is_tried_again_later_and_later():
     known = {VIP: Role(MAY)}
     once = rules.refused(known, VIP, STRIP, "missing_permissions", before={VIP: Role(HELD)}, now=NOW, definite=True)
-    assert once[VIP] == Role(MAY, Block(STRIP, "missing_permissions", NOW + 3600, 1))
+    assert once[VIP] == Role(MAY, Block(STRIP, "missing_permissions", NOW + 3600, 1, NOW))
     twice = rules.refused(once, VIP, STRIP, "missing_permissions", before=once, now=NOW, definite=True)
     assert twice[VIP].block.next == NOW + 7200
     for _ in range(40):
@@ -104,9 +104,18 @@ def test_a_look_tries_blocked_roles_before_their_time():
     assert rules.plan(known, wanted(sub()), set(), now=NOW, forced=True).grants == (VIP,)
 
 
+def test_I12_C16_a_look_does_not_try_what_was_refused_just_now_and_says_when_it_will():
+    known = {VIP: Role(ABSENT, Block(GRANT, "missing_permissions", NOW + 3600, 1, NOW))}
+    wants = wanted(sub())
+    soon = rules.plan(known, wants, set(), now=NOW + 29, forced=True)
+    assert soon.touched == () and rules.force_again(known, wants, soon) == NOW + 30
+    later = rules.plan(known, wants, set(), now=NOW + 30, forced=True)
+    assert later.grants == (VIP,) and rules.force_again(known, wants, later) is None
+
+
 def test_fault_35_a_member_who_left_holds_nothing_and_wanted_roles_wait():
     after = rules.gone({VIP: Role(HELD), OLD: Role(MAY)}, now=NOW, wanting={VIP: None})
-    assert after == {VIP: Role(ABSENT, Block(GRANT, "not_in_server", NOW + DAY)), OLD: Role(ABSENT)}
+    assert after == {VIP: Role(ABSENT, Block(GRANT, "not_in_server", NOW + DAY, tried=NOW)), OLD: Role(ABSENT)}
     assert rules.plan(after, wanted(sub()), set(), now=NOW + 60).touched == ()
 
 
