@@ -172,7 +172,7 @@ def test_a_click_on_cancel_is_two_reads_at_us_and_two_at_stripe_around_one_updat
     assert answer.status == 200, answer.text
     assert seen.stripe() == [f"GET /v1/subscriptions/{key}", f"POST /v1/subscriptions/{key}", f"GET /v1/subscriptions/{key}", "GET /v1/invoices"]
     assert seen.discord() == [] and seen.sqs() == {"SendMessage": 1}
-    reads = {name: times for name, times in seen.dynamodb().items() if not name.split()[0] in ("PutItem", "UpdateItem", "DeleteItem")}
+    reads = {name: times for name, times in seen.dynamodb().items() if name.split()[0] not in ("PutItem", "UpdateItem", "DeleteItem")}
     assert reads == {"GetItem sessions": 1, "Query members": 1, "BatchGetItem servers": 1}
     assert {name for name in seen.dynamodb() if name not in reads} == {"PutItem ledger", "DeleteItem ledger"}
 
