@@ -115,7 +115,7 @@ class _Round:
                 or self.look_at is not None and self.look_at <= self.clock):
             return None
         if self.clock < self.checked_at + rules.LOOK_PAUSE:     # somebody keeps asking: once more, in a moment
-            self.look_at = self.checked_at + rules.LOOK_PAUSE
+            self._look_again(self.checked_at + rules.LOOK_PAUSE)
             return None
         if wait := self._closed_until():
             return self.pause(wait)
@@ -129,16 +129,22 @@ class _Round:
             self.roles = rules.gone(self.roles, now=self.clock)
         else:
             return self.pause(self._come_back(answer))
-        self.looked, self.checked_at, self.look_at = True, self.clock, None
+        self.looked, self.checked_at = True, self.clock
+        if self.look_at is not None and self.look_at <= self.clock:     # one that is still ahead is for what may land by then
+            self.look_at = None
         return None
+
+    def _look_again(self, instant):
+        """A look is planned at `instant`, or later if one was planned for later already."""
+        self.look_at = max(instant, self.look_at or 0)
 
     def _decide(self):
         self.wants = rules.wanted(self.subs.values(), self.server, self.clock)
         plan = rules.plan(self.roles, self.wants, rules.kept(self.unread, self.server), now=self.clock, forced=self.looked)
         if plan.strips and not self._held_at_one_instant():
             return self.row     # start over: nothing has been written
-        if self.looked:
-            self.look_at = rules.force_again(self.roles, self.wants, plan)
+        if self.looked and (again := rules.force_again(self.roles, self.wants, plan)):
+            self._look_again(again)
         audit.park_unmapped(self.row, rules.unmapped(self.subs.values(), self.server), at=self.clock)
         if self.absent:
             self.roles = rules.gone(self.roles, now=self.clock, wanting=self.wants)

@@ -14,7 +14,7 @@ GRANT, STRIP = "grant", "strip"
 NOT_IN_SERVER = "not_in_server"
 LOOK_EVERY = DAY
 LOOK_PAUSE = 4          # seconds between two looks, however often somebody asks
-FORCE_PAUSE = 30        # seconds between two tries of a refused role, however often somebody asks
+_FORCE_MOST = 60        # seconds between two tries of a refused role, however often somebody asks: 2, 4, 8 … 60
 _RETRY_FIRST, _RETRY_MOST = 60, 3_600
 _REFUSED_FIRST, _REFUSED_MOST = 3_600, DAY
 
@@ -27,6 +27,11 @@ class Block:
     next: int
     tries: int = 1
     tried: int = 0
+
+    @property
+    def forced_from(self):
+        """The instant from which a look may try again before `next`."""
+        return self.tried + min(2 ** min(self.tries, 10), _FORCE_MOST)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def plan(roles, wants, keeps, *, now, forced=False):
     def tried(role, verb):
         block = roles[role].block if role in roles else None
         return (block is None or block.verb != verb or block.next <= now
-                or forced and block.tried + FORCE_PAUSE <= now)
+                or forced and block.forced_from <= now)
 
     return Plan(
         grants=tuple(sorted(role for role in set(wants) - held if tried(role, GRANT))),
@@ -110,7 +115,7 @@ def plan(roles, wants, keeps, *, now, forced=False):
 def force_again(roles, wants, plan):
     """The instant at which a look may try again the wanted roles that were refused too recently for this one, or None."""
     blocks = [known.block for role, known in roles.items() if role in wants and known.state != HELD and role not in plan.grants]
-    return min((block.tried + FORCE_PAUSE for block in blocks if block and block.why != NOT_IN_SERVER), default=None)
+    return min((block.forced_from for block in blocks if block and block.why != NOT_IN_SERVER), default=None)
 
 
 def saved(roles, plan):

@@ -107,10 +107,11 @@ def test_a_look_tries_blocked_roles_before_their_time():
 def test_I12_C16_a_look_does_not_try_what_was_refused_just_now_and_says_when_it_will():
     known = {VIP: Role(ABSENT, Block(GRANT, "missing_permissions", NOW + 3600, 1, NOW))}
     wants = wanted(sub())
-    soon = rules.plan(known, wants, set(), now=NOW + 29, forced=True)
-    assert soon.touched == () and rules.force_again(known, wants, soon) == NOW + 30
-    later = rules.plan(known, wants, set(), now=NOW + 30, forced=True)
+    soon = rules.plan(known, wants, set(), now=NOW + 1, forced=True)
+    assert soon.touched == () and rules.force_again(known, wants, soon) == NOW + 2
+    later = rules.plan(known, wants, set(), now=NOW + 2, forced=True)
     assert later.grants == (VIP,) and rules.force_again(known, wants, later) is None
+    assert [Block(GRANT, "x", NOW + DAY, tries, NOW).forced_from - NOW for tries in (1, 2, 5, 6, 99)] == [2, 4, 32, 60, 60]
 
 
 def test_fault_35_a_member_who_left_holds_nothing_and_wanted_roles_wait():
