@@ -53,7 +53,7 @@ function consequences(server, sub) {
   const gives = server.roles.filter((role) => sub.role_ids.includes(role.id) && role.state !== "ending");
   const stays = gives.filter((role) => role.subscriptions.some((id) => id !== sub.id));
   const goes = gives.filter((role) => !stays.includes(role));
-  const until = sub.renews_at ?? sub.access_until;   // of several items the earliest ends it
+  const until = sub.renews_at ?? sub.access_until;   // the earliest item ends it
   const line = (words, list) => list.length > 0 && el("p", {}, words, names(list.map((role) => role.name)), ".");
   return [
     until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(until)), ". ",
