@@ -11,8 +11,6 @@ from chalicelib import log, ports, problem, settings, signin
 from chalicelib.gateways.outcomes import OutOfTime
 from chalicelib.problem import Problem
 
-SESSION_SECONDS = 30 * 86_400
-SIGN_IN_SECONDS = 600
 _LARGEST_BODY_KIB = 16
 _WEB = pathlib.Path(__file__).parent / "web"
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
@@ -142,12 +140,12 @@ def session_cookie(request):
 
 def set_session(secret):
     """The Set-Cookie values after signing in."""
-    return [_cookie("session", secret, SESSION_SECONDS), _cookie("signin", "", 0)]
+    return [_cookie("session", secret, settings.SESSION_SECONDS), _cookie("signin", "", 0)]
 
 
 def set_sign_in(secret):
     """The Set-Cookie values when a sign-in begins."""
-    return [_cookie("signin", secret, SIGN_IN_SECONDS)]
+    return [_cookie("signin", secret, settings.SIGN_IN_SECONDS)]
 
 
 def clear_session():

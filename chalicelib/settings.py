@@ -13,6 +13,8 @@ DISCORD_AUTHORIZE = "https://discord.com/oauth2/authorize"
 WORKER_SECONDS = 60     # the queue functions' limit; .chalice/config.json says the same, a test compares
 WEB_SECONDS = 25        # the API function's limit
 LEASE_SECONDS = WORKER_SECONDS + 60
+SESSION_SECONDS = 30 * 86_400
+SIGN_IN_SECONDS = 600
 
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9]{8,250}")
 _WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]{16,250}")

@@ -95,7 +95,7 @@ def meaning(sub, server, *, now):
     nothing = {"renews_at": None, "ends_at": None, "access_until": None}
     if sub.status == UNREAD:
         return nothing | {"state": "pending", "text": "Your payment is being confirmed."}
-    given = [(item, access(sub, item, grace_days=_grace_days(sub, item, server), now=now)) for item in sub.items]
+    given = [(item, access(sub, item, grace_days=server.grace_days(sub.account, item.price), now=now)) for item in sub.items]
     standing = [(item, a) for item, a in given if a.stands]
     if sub.terminal or sub.status in ("unpaid", "paused"):
         return nothing | {"state": "ended", "text": _ended(sub)}
@@ -114,11 +114,6 @@ def meaning(sub, server, *, now):
     renews = min(item.end for item in sub.items)
     return nothing | {"state": "active", "text": f"Renews on {words(renews)}.", "renews_at": renews,
                       "access_until": max(item.end for item in sub.items)}
-
-
-def _grace_days(sub, item, server):
-    bought = server.buying(sub.account, item.price)
-    return bought[0].grace_days if bought else 0
 
 
 def _ended(sub):

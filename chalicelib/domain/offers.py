@@ -55,6 +55,11 @@ class Server:
                     return offer, price
         return None
 
+    def grace_days(self, account, price_id):
+        """Days of grace that the offer of this price gives after a failed payment; none for a price that buys nothing here."""
+        bought = self.buying(account, price_id)
+        return bought[0].grace_days if bought else 0
+
     def roles_sold_through(self, account):
         """Every role that some price of this account buys here."""
         return {role for offer in self.offers if account in self.accounts

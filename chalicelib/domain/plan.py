@@ -3,7 +3,6 @@
 A membership's `roles` is {role id: Role}; `held` are roles that we granted and have not seen removed, `may` are roles
 that a call of ours may have left behind, `absent` is every other role ever touched. Rules: docs/architecture.md.
 """
-import functools
 from dataclasses import dataclass, replace
 
 from chalicelib.domain.subscription import DAY, access, instants
@@ -194,11 +193,6 @@ def due(subscriptions, roles, server, *, clock, retries=(), look_at=None, checke
     times += [look_at] if look_at is not None else []
     times += [known.block.next for known in roles.values() if known.block and known.block.next > clock]
     for sub in live:
-        days = functools.partial(_grace_days, sub, server)
-        times += [instant for instant in instants(sub, grace_days=days) if instant > clock]
+        changes = instants(sub, grace_days=lambda item: server.grace_days(sub.account, item.price))
+        times += [instant for instant in changes if instant > clock]
     return min(times)
-
-
-def _grace_days(sub, server, item):
-    bought = server.buying(sub.account, item.price)
-    return bought[0].grace_days if bought else 0

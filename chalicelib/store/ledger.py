@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from pynamodb.exceptions import DeleteError, DoesNotExist, PutError
 
-from chalicelib.store.tables import Ledger
+from chalicelib.store.tables import Ledger, condition_failed
 
 AUDIT_DAYS = 400
 _OPEN = "open"
@@ -50,7 +50,7 @@ def open_intent(*, key, at, data):
         item.save(Ledger.subject.does_not_exist())
         return _entry(item), True
     except PutError as error:
-        if error.cause_response_code != "ConditionalCheckFailedException":
+        if not condition_failed(error):
             raise
     standing = read_intent(key)
     return (standing, False) if standing else open_intent(key=key, at=at, data=data)
@@ -76,7 +76,7 @@ def withdraw_intent(entry):
     try:
         Ledger(entry.subject, _OPEN).delete(Ledger.data["intent"] == entry.data["intent"])
     except DeleteError as error:
-        if error.cause_response_code != "ConditionalCheckFailedException":
+        if not condition_failed(error):
             raise
 
 
@@ -86,7 +86,7 @@ def park(*, account, row_id, at, data):
         Ledger(f"parked#{account}", row_id, kind="parked", at=at, data=data).save(Ledger.subject.does_not_exist())
         return True
     except PutError as error:
-        if error.cause_response_code == "ConditionalCheckFailedException":
+        if condition_failed(error):
             return False
         raise
 

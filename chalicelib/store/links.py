@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from pynamodb.exceptions import DoesNotExist, UpdateError
 
-from chalicelib.store.tables import Link
+from chalicelib.store.tables import Link, condition_failed
 
 INTENT_DAYS = 60    # webhooks come late: at least 45 days
 
@@ -42,7 +42,7 @@ def claim_intent(intent, key):
             condition=Link.user_id.exists() & (Link.claimed_by.does_not_exist() | (Link.claimed_by == key)))
         return True
     except UpdateError as error:
-        if error.cause_response_code == "ConditionalCheckFailedException":
+        if condition_failed(error):
             return False
         raise
 

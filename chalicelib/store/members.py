@@ -11,7 +11,7 @@ from pynamodb.expressions.condition import size
 
 from chalicelib.domain.plan import LOOK_PAUSE, Block, Role
 from chalicelib.domain.subscription import Subscription, from_facts
-from chalicelib.store.tables import Membership
+from chalicelib.store.tables import Membership, condition_failed
 
 SHARDS = 16
 MOST_SUBSCRIPTIONS = 100
@@ -56,7 +56,7 @@ def create(*, user, server, now):
     try:
         item.save(Membership.user_id.does_not_exist())
     except PutError as error:
-        if not _condition_failed(error):
+        if not condition_failed(error):
             raise
 
 
@@ -186,14 +186,10 @@ def _update(user, server, actions, condition):
     try:
         item.update(actions, condition=condition)
     except UpdateError as error:
-        if _condition_failed(error):
+        if condition_failed(error):
             return None
         raise
     return _row(item)
-
-
-def _condition_failed(error):
-    return error.cause_response_code == "ConditionalCheckFailedException"
 
 
 def _stored(known):

@@ -5,7 +5,7 @@ from pynamodb.exceptions import UpdateError
 
 from chalicelib.domain.closed import EVERYWHERE, Closed
 from chalicelib.domain.offers import from_item
-from chalicelib.store.tables import ServerItem
+from chalicelib.store.tables import ServerItem, condition_failed
 
 _SETTINGS, _DISCORD, _DIRECTORY = "settings", "discord", "directory"
 
@@ -52,7 +52,7 @@ def adopt_portal_configuration(server_id, configuration, *, instead_of=""):
                                                 condition=(field == instead_of) if instead_of else unset)
         return True
     except UpdateError as error:
-        if error.cause_response_code == "ConditionalCheckFailedException":
+        if condition_failed(error):
             return False
         raise
 
@@ -65,7 +65,7 @@ def close(scope, *, until, why, token_mark=None):
     try:
         item.update(actions, condition=ServerItem.closed_until.does_not_exist() | (ServerItem.closed_until < until))
     except UpdateError as error:
-        if error.cause_response_code != "ConditionalCheckFailedException":
+        if not condition_failed(error):
             raise
 
 
@@ -76,7 +76,7 @@ def claim_probe(closed, *, until):
                                                   condition=ServerItem.closed_until == closed.until)
         return replace(closed, until=until)
     except UpdateError as error:
-        if error.cause_response_code == "ConditionalCheckFailedException":
+        if condition_failed(error):
             return None
         raise
 
@@ -88,5 +88,5 @@ def reopen(closed):
             [ServerItem.closed_until.remove(), ServerItem.why.remove(), ServerItem.token_mark.remove()],
             condition=ServerItem.closed_until == closed.until)
     except UpdateError as error:
-        if error.cause_response_code != "ConditionalCheckFailedException":
+        if not condition_failed(error):
             raise

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 from pynamodb.exceptions import DoesNotExist
 
+from chalicelib.settings import SESSION_SECONDS, SIGN_IN_SECONDS
 from chalicelib.store.tables import Session
-
-SESSION_SECONDS = 30 * 86_400
-STATE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ def digest(secret):
 def begin_sign_in(*, state, browser, verifier, wall):
     """The state is good for one callback of this browser within ten minutes."""
     Session(f"state:{digest(state)}", kind="state", verifier=verifier, browser=digest(browser),
-            expires_at=int(wall) + STATE_SECONDS, ttl=int(wall) + STATE_SECONDS).save()
+            expires_at=int(wall) + SIGN_IN_SECONDS, ttl=int(wall) + SIGN_IN_SECONDS).save()
 
 
 def take_sign_in(*, state, wall):

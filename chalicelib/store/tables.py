@@ -102,6 +102,11 @@ class Session(Model):
     ttl = NumberAttribute()
 
 
+def condition_failed(error):
+    """True when a write was refused because its condition did not hold; any other failure is not an answer."""
+    return error.cause_response_code == "ConditionalCheckFailedException"
+
+
 MODELS = (Membership, Link, ServerItem, Ledger, Session)
 
 
