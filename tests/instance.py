@@ -120,7 +120,7 @@ class Operator:
 def quiet(operator, *, seconds=15):
     """Nothing but poison has been to be had from the work queues, or in flight, for a moment: what was set off is done or delayed."""
     end, calm = time.monotonic() + seconds, 0
-    while calm < 3:
+    while calm < 2:
         poison = operator.poison - operator.waiting("stripe-events-dlq") - operator.waiting("members-dlq")
         calm = calm + 1 if operator.waiting("stripe-events") + operator.waiting("members") <= max(poison, 0) else 0
         if time.monotonic() > end:

@@ -31,6 +31,13 @@ def poison(operator):
     return messages
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgetting(instance):
+    """After each module a month passes: the Stripe sandbox then forgets its events, and is as quick as at the beginning."""
+    yield
+    instance.sandboxes().advance(31 * 86_400)
+
+
 @pytest.fixture
 def sandbox(instance):
     """Yield the controls of both sandboxes; faults that a test ordered are gone after it, held webhooks are on their way."""

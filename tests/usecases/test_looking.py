@@ -101,6 +101,20 @@ def test_T14_a_grant_that_lands_after_the_role_was_taken_is_seen_by_the_look_aft
     assert product.sweep() == 1 and product.shown() == set()
 
 
+def test_T14_a_restore_that_takes_a_dead_workers_lease_over_does_not_replace_the_look_after_the_lease(product):
+    key = product.buys()
+    product.order("discord", **PUT, do="close")
+    product.tell(key)
+    product.work()
+    product.ends(key)
+    product.time.passes(LEASE + 1)
+    assert looks(product, cause="member:restore", look=True) == "settled" and product.row().roles[GOLD].state == "absent"
+    product.control("PUT", f"/guilds/{SERVER}/members/{ADA}/roles/{GOLD}")      # what the dead one sent lands only now
+    product.time.passes(LEASE + 1)
+    product.sweep()
+    assert product.shown() == set(), "long before the daily look"
+
+
 def test_T43_a_strip_in_doubt_is_made_sure_too(product):
     key = product.holder()
     product.ends(key)
