@@ -64,9 +64,11 @@ def _settled(kind, key, details, deadline):
             ledger.withdraw_intent(intent)
         raise
     if now.terminal or now.scheduled == (kind == CANCEL):
-        if ours:
-            ledger.withdraw_intent(intent)
-        return _going_on(now), True
+        # Ours, and somebody acted under it: then it is by this click that it is so.
+        already = not ours or ledger.withdraw_intent(intent)
+        return _going_on(now), already
+    if not ours and not ledger.join_intent(intent):
+        return _settled(kind, key, details, deadline)
     answer = _send(kind, now, intent, deadline)
     now = _read(key, deadline)
     if not now.terminal and now.scheduled != (kind == CANCEL):

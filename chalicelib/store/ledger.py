@@ -1,7 +1,7 @@
 """The ledger: audit rows (written before an effect, closed after it), money intents, and parked events."""
 from dataclasses import dataclass
 
-from pynamodb.exceptions import DeleteError, DoesNotExist, PutError
+from pynamodb.exceptions import DeleteError, DoesNotExist, PutError, UpdateError
 
 from chalicelib.store.tables import Ledger, condition_failed
 
@@ -68,16 +68,34 @@ def close_intent(entry, *, at, outcome):
     """The intent is over and kept under its own id; the next one may open. Closing it twice changes nothing."""
     Ledger(entry.subject, f"{entry.at:012d}-{entry.data['intent']}", kind="intent", at=entry.at, data=entry.data,
            outcome=outcome | {"at": at}, ttl=entry.at + AUDIT_DAYS * 86_400).save()
-    withdraw_intent(entry)
+    _remove_open(entry, Ledger.data["intent"] == entry.data["intent"])
+
+
+def join_intent(entry):
+    """True when somebody else's intent is still open and now says that another one acts under it too."""
+    try:
+        Ledger(entry.subject, _OPEN).update([Ledger.data["joined"].set(True)],
+                                            condition=Ledger.data["intent"] == entry.data["intent"])
+        return True
+    except UpdateError as error:
+        if condition_failed(error):
+            return False
+        raise
 
 
 def withdraw_intent(entry):
-    """The intent is not open any more; another one that was opened since stays."""
+    """True when the intent is gone because nobody has acted under it; False when somebody else did."""
+    return _remove_open(entry, (Ledger.data["intent"] == entry.data["intent"]) & Ledger.data["joined"].does_not_exist())
+
+
+def _remove_open(entry, condition):
     try:
-        Ledger(entry.subject, _OPEN).delete(Ledger.data["intent"] == entry.data["intent"])
+        Ledger(entry.subject, _OPEN).delete(condition)
+        return True
     except DeleteError as error:
-        if not condition_failed(error):
-            raise
+        if condition_failed(error):
+            return False
+        raise
 
 
 def park(*, account, row_id, at, data):
