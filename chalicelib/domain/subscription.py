@@ -62,10 +62,6 @@ class Subscription:
             return None
         return self.cancel_at if self.cancel_at is not None else min(item.end for item in self.items)
 
-    def same_truth(self, other):
-        """True when both readings say the same, whenever they were made."""
-        return self.facts() | {"read_at": 0} == other.facts() | {"read_at": 0}
-
     def facts(self):
         """The form kept in the membership: a map of plain values, without the key."""
         facts = asdict(self)

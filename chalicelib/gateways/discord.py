@@ -133,13 +133,13 @@ def _outcome(answer, server):
     if 200 <= answer.status_code < 300:
         return Done(EMPTY if answer.status_code == 204 else body)
     if answer.status_code == 401:
-        return Retry(NEVER, BAD_TOKEN, EVERYWHERE, refusal=True)
+        return Retry(NEVER, BAD_TOKEN, EVERYWHERE)
     if answer.status_code == 429:
         return _limited(answer, body, server)
     if answer.status_code == 403 and not code or code == 40333:
         return _banned(answer)
     if code in _NO_ACCESS:
-        return Retry(NO_ACCESS_SECONDS, NO_ACCESS, server, refusal=True)
+        return Retry(NO_ACCESS_SECONDS, NO_ACCESS, server)
     if code in _GONE:
         return Refused("not_in_server")
     if answer.status_code in (400, 403, 404) and code:
@@ -154,11 +154,11 @@ def _limited(answer, body, server):
         return _banned(answer)
     after = max(_seconds(told), _seconds(answer.headers.get("Retry-After")), 1)
     everywhere = isinstance(body, dict) and body.get("global") is True or "X-RateLimit-Global" in answer.headers
-    return Retry(after, RATE_LIMITED, EVERYWHERE if everywhere else server, refusal=True)
+    return Retry(after, RATE_LIMITED, EVERYWHERE if everywhere else server)
 
 
 def _banned(answer):
-    return Retry(max(_seconds(answer.headers.get("Retry-After")), BAN_SECONDS), BANNED, EVERYWHERE, refusal=True)
+    return Retry(max(_seconds(answer.headers.get("Retry-After")), BAN_SECONDS), BANNED, EVERYWHERE)
 
 
 def _seconds(value):

@@ -14,14 +14,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Retry:
-    """Not now. `after` seconds at least; `scope` is the server id or `everywhere` when others must wait too, else None.
-
-    `refusal` is true for an answer that says the call took no effect (429, 401, no access), false for an outage.
-    """
+    """Not now. `after` seconds at least; `scope` is the server id or `everywhere` when others must wait too, else None."""
     after: float
     why: str
     scope: str | None = None
-    refusal: bool = False
 
 
 @dataclass(frozen=True)

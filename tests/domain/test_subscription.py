@@ -117,7 +117,3 @@ def test_a_scheduled_end_before_the_end_of_grace_is_the_end():
 
 def test_a_terminal_subscription_is_not_scheduled_whatever_its_flags_say():
     assert not sub("canceled", cancel_at_period_end=True, cancel_at=NOW).scheduled
-
-
-def test_fault_5_two_readings_are_compared_by_what_they_say_never_by_when():
-    assert sub(read_at=1).same_truth(sub(read_at=2)) and not sub().same_truth(sub("past_due"))
