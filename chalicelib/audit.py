@@ -29,7 +29,7 @@ def park_unmapped(row, unmapped, *, at):
 
 def park_event(message, why, *, at):
     """The event is kept with all that is needed to send it again, and somebody is told."""
-    row_id = f"{why}:{message.get('subscription') or message['event']}"
+    row_id = f"{why}:{message['id']}"
     if ledger.park(account=message["account"], row_id=row_id, at=at, data={"why": why, "message": message}):
         log.alarm("parked", why=why, kind=message["type"])
 

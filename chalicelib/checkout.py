@@ -27,7 +27,7 @@ def start(*, user, server_id, offer_id, deadline):
     links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
     back = f"{settings.get().public_url}/profile"
     start_for = functools.partial(
-        stripe.start_checkout, price=price.id, intent=intent, deadline=deadline,
+        stripe.start_checkout, account=price.account, price=price.id, intent=intent, deadline=deadline,
         success_url=f"{back}?bought={offer_id}&server={server_id}", cancel_url=back)
     customer = _customer(row, price.account)
     answer = start_for(customer=customer)

@@ -15,16 +15,18 @@ LARGEST_BODY = 256 * 1024
 TOLERANCE_SECONDS = 300
 _LARGEST_HEADER = 4_096
 
-# How each event type that concerns a subscription names it.
-_SUBSCRIPTION_IN = {
-    "checkout.session.completed": lambda o: o.get("subscription"),
-    "checkout.session.async_payment_succeeded": lambda o: o.get("subscription"),
-    "checkout.session.async_payment_failed": lambda o: o.get("subscription"),
-    **{f"customer.subscription.{what}": lambda o: o.get("id") for what in (
+# What each event type concerns: the kind of thing, and its id in the event's object. Everything else is ignored.
+_CONCERNS = {
+    **{f"checkout.session.{what}": lambda o: _bought(o) for what in ("completed", "async_payment_succeeded", "async_payment_failed")},
+    **{f"customer.subscription.{what}": lambda o: ("subscription", o.get("id")) for what in (
         "created", "updated", "deleted", "paused", "resumed", "trial_will_end", "pending_update_applied",
         "pending_update_expired")},
-    **{f"invoice.{what}": lambda o: _invoice_subscription(o) for what in (
+    **{f"invoice.{what}": lambda o: ("subscription", _invoice_subscription(o)) for what in (
         "paid", "payment_failed", "payment_action_required", "marked_uncollectible", "voided")},
+    "charge.refunded": lambda o: ("charge", o.get("id")),
+    **{f"refund.{what}": lambda o: ("charge", o.get("charge")) for what in ("created", "updated", "failed")},
+    **{f"charge.dispute.{what}": lambda o: ("charge", o.get("charge")) for what in (
+        "created", "updated", "closed", "funds_withdrawn", "funds_reinstated")},
 }
 
 
@@ -96,8 +98,8 @@ def _no_constant(_):
 
 
 def _thin(event):
-    """{event, type, account, subscription} for the queue, or None for an event that does not concern a subscription of ours."""
-    find = _SUBSCRIPTION_IN.get(event["type"])
+    """{event, type, account, kind, id} for the queue, or None for an event that concerns nothing of ours."""
+    find = _CONCERNS.get(event["type"])
     if find is None:
         log.info("intake_ignored", why="type", kind=event["type"][:60].encode("ascii", "replace").decode())
         return None
@@ -105,18 +107,23 @@ def _thin(event):
         log.alarm("intake_ignored", why="livemode", kind=event["type"])
         return None
     try:
-        subscription = find(event["data"]["object"])
+        kind, name = find(event["data"]["object"])
     except (KeyError, TypeError, AttributeError):
         raise _odd("no_object") from None
-    if subscription is None:
-        log.info("intake_ignored", why="no_subscription", kind=event["type"])
+    if name is None:
+        log.info("intake_ignored", why=f"no_{kind}", kind=event["type"])
         return None
-    if isinstance(subscription, dict):
-        subscription = subscription.get("id")
-    account = event.get("account") or "operator"
-    if not (ids.valid("event", event.get("id")) and ids.valid("subscription", subscription) and ids.valid("account", account)):
+    if isinstance(name, dict):
+        name = name.get("id")
+    account = event.get("account") or ids.OPERATOR
+    if not (ids.valid("event", event.get("id")) and ids.valid(kind, name) and ids.valid("account", account)):
         raise _odd("ids")
-    return {"event": event["id"], "type": event["type"], "account": account, "subscription": subscription}
+    return {"event": event["id"], "type": event["type"], "account": account, "kind": kind, "id": name}
+
+
+def _bought(session):
+    """What a Checkout Session brought: its subscription, or itself when it was paid once."""
+    return ("purchase", session.get("id")) if session.get("mode") == "payment" else ("subscription", session.get("subscription"))
 
 
 def _invoice_subscription(invoice):

@@ -1,5 +1,6 @@
 """Stripe's billing portal: a session on our own configuration, made and kept as docs/architecture.md says."""
 from chalicelib import log, ports, problem, profile, settings
+from chalicelib.domain.ids import OPERATOR
 from chalicelib.gateways import stripe
 from chalicelib.gateways.outcomes import Done, InDoubt, Unknown
 from chalicelib.problem import Problem
@@ -25,7 +26,7 @@ def open_session(*, user, subscription_id, flow, deadline):
     if not sub.customer:
         raise Problem(409, "not-ready", "Not yet", "The purchase is still being confirmed.", "Try again in a few seconds.")
     configuration = _configuration(server, deadline)
-    answer = stripe.start_portal(customer=sub.customer, configuration=configuration, flow=_flow(flow, sub),
+    answer = stripe.start_portal(sub.account, customer=sub.customer, configuration=configuration, flow=_flow(flow, sub),
                                  return_url=return_url(), deadline=deadline)
     if not isinstance(answer, Done):
         log.alarm("portal_session_failed", server=row.server, why=answer.why)
@@ -73,7 +74,7 @@ def _configuration(server, deadline):
     wanted = required(server)
     if not server.portal_configuration:
         return _create(server, wanted, deadline)
-    actual = stripe.portal_configuration(server.portal_configuration, deadline=deadline)
+    actual = stripe.portal_configuration(OPERATOR, server.portal_configuration, deadline=deadline)
     if isinstance(actual, Unknown):
         if actual.why != "stripe_404":
             raise problem.try_later("Stripe")
@@ -82,7 +83,7 @@ def _configuration(server, deadline):
     if wrong:
         log.alarm("portal_drift", server=server.id, count=len(wrong), why=",".join(wrong))
         _sent(stripe.update_portal_configuration(
-            server.portal_configuration, {**wanted, "active": True}, deadline=deadline,
+            OPERATOR, server.portal_configuration, {**wanted, "active": True}, deadline=deadline,
             idempotency_key=f"portal-repair-{ports.token()}"))      # setting the same twice is setting it once
     return server.portal_configuration
 
@@ -92,7 +93,7 @@ def _create(server, wanted, deadline):
     params = {**wanted, "name": "Rolekeep", "metadata": {"rolekeep_server": server.id}}
     params["features"] = {**wanted["features"], "customer_update": {
         "enabled": True, "allowed_updates": ["address", "email", "name", "phone"]}}
-    made = _sent(stripe.create_portal_configuration(params, idempotency_key=f"portal-create-{ports.token()}", deadline=deadline))
+    made = _sent(stripe.create_portal_configuration(OPERATOR, params, idempotency_key=f"portal-create-{ports.token()}", deadline=deadline))
     if servers.adopt_portal_configuration(server.id, made["id"], instead_of=server.portal_configuration):
         return made["id"]
     return servers.read(server.id)[0].portal_configuration

@@ -8,7 +8,7 @@ from chalicelib.gateways.outcomes import OutOfTime, Unknown
 from chalicelib.reconcile import Look, reconcile
 from chalicelib.store import links
 
-VERSIONS = (queues.MESSAGE_VERSION,)
+VERSIONS = (queues.MESSAGE_VERSION - 1, queues.MESSAGE_VERSION)
 RECORD_SECONDS = 30     # a record is not started with less than this left: one fetch, one role change and the writes fit
 UNKNOWN_TRIES = 12
 MARGIN_SECONDS = 3      # what is left of the function's time after the last outside call
@@ -39,9 +39,11 @@ def run(records, *, handle, remaining):
 
 def stripe_event(message, *, deadline):
     """The member whom this event concerns has been looked at, or the event is parked, or comes again by itself."""
-    account = _checked(message, "account", "account")
-    key = ids.subscription_key("stripe", account, _checked(message, "subscription", "subscription"))
-    event = _checked(message, "event", "event")
+    message = _newest(message)
+    account, event, kind = _checked(message, "account", "account"), _checked(message, "event", "event"), message.get("kind")
+    if kind not in ids.REASONS:
+        raise Unusable("no usable kind")
+    key = ids.key(account, _checked(message, "id", kind))
     found = links.of_subscription(key)
     if found is None:
         found = _identify(message, key, account, deadline)
@@ -102,6 +104,14 @@ def _message(body):
     if not isinstance(message, dict) or message.get("v") not in VERSIONS:
         raise Unusable("not a message of a known version")
     return message
+
+
+def _newest(message):
+    """The message in today's form: version 1 had `subscription` instead of `kind` and `id`."""
+    if message["v"] > 1 or "subscription" not in message:
+        return message
+    return {name: value for name, value in message.items() if name not in ("v", "subscription")} | {
+        "kind": "subscription", "id": message["subscription"]}
 
 
 def _checked(message, field, kind):

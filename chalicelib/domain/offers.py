@@ -2,24 +2,36 @@
 from dataclasses import dataclass
 
 DEFAULT_GRACE_DAYS = 7
+ONCE = "once"
 
 
 @dataclass(frozen=True)
 class Price:
-    """A processor's price: `amount` in the currency's smallest unit, `interval` day, week, month or year."""
+    """A processor's price: `amount` in the currency's smallest unit, `interval` day, week, month or year, or once.
+
+    What is bought once lasts `days` days, or for ever when that is None.
+    """
     account: str
     id: str
     amount: int
     currency: str
     interval: str
+    days: int | None = None
+
+    @property
+    def once(self):
+        """True when it is paid once and never renews."""
+        return self.interval == ONCE
 
     def shown(self):
-        return {"amount": self.amount, "currency": self.currency, "interval": self.interval}
+        return {"amount": self.amount, "currency": self.currency, "interval": self.interval} | ({"days": self.days} if self.once else {})
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What is sold: roles of one server, and the prices that buy them."""
+    """What is sold: roles of one server, the prices that buy them, and the policies: days of grace after a failed payment,
+    which refunds end access (full, any, never), whether an open dispute holds it, whether members may cancel at once.
+    """
     id: str
     name: str
     roles: tuple
@@ -27,6 +39,9 @@ class Offer:
     description: str = ""
     visible: bool = True
     grace_days: int = DEFAULT_GRACE_DAYS
+    refund: str = "full"
+    dispute: str = "hold"
+    cancel_now: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,5 +100,7 @@ def _offer(offer_id, offer):
     return Offer(
         id=offer_id, name=offer["name"], description=offer.get("description") or "", roles=tuple(offer["roles"]),
         visible=offer.get("visible", True), grace_days=int(offer.get("grace_days", DEFAULT_GRACE_DAYS)),
+        refund=offer.get("refund") or "full", dispute=offer.get("dispute") or "hold", cancel_now=bool(offer.get("cancel_now")),
         prices=tuple(Price(account=price["account"], id=price["id"], amount=int(price["amount"]),
-                           currency=price["currency"], interval=price["interval"]) for price in offer["prices"]))
+                           currency=price["currency"], interval=price["interval"],
+                           days=int(price["days"]) if price.get("days") else None) for price in offer["prices"]))

@@ -1,7 +1,8 @@
 """Stripe through the `stripe` package, API version 2026-10-28.endive (the one that stripe 16.1.0 pins).
 
 No retries inside a call: a failed read is unknown and comes again by state; a failed write is read back before anything
-is repeated, and carries the idempotency key of its intent.
+is repeated, and carries the idempotency key of its intent. Every call names its account: the operator's own, or a connected
+one, which is called with our key and the header Stripe-Account (docs.stripe.com/api/connected-accounts).
 """
 import functools
 
@@ -28,7 +29,7 @@ def _client():
 
 def read_subscription(key, *, read_at, deadline):
     """The subscription in normal form, or Unknown. Any failure, 401, 403 and 404 included, is Unknown."""
-    found = _read(lambda api: api.subscriptions.retrieve(ids.parse_subscription_key(key)[2]), deadline)
+    found = _retrieve(key, deadline)
     if isinstance(found, Unknown):
         return found
     try:
@@ -39,7 +40,7 @@ def read_subscription(key, *, read_at, deadline):
 
 def intent_of(key, *, deadline):
     """The checkout intent that the subscription names, "" when it names none, or Unknown. A claim, not a binding."""
-    found = _read(lambda api: api.subscriptions.retrieve(ids.parse_subscription_key(key)[2]), deadline)
+    found = _retrieve(key, deadline)
     if isinstance(found, Unknown):
         return found
     intent = (found.get("metadata") or {}).get("rolekeep_intent", "")
@@ -48,8 +49,9 @@ def intent_of(key, *, deadline):
 
 def open_invoice(key, *, deadline):
     """{amount, currency, number, url} of the newest open invoice, None when there is none, or Unknown."""
-    params = {"subscription": ids.parse_subscription_key(key)[2], "status": "open", "limit": 1}
-    found = _read(lambda api: api.invoices.list(params), deadline)
+    _, account, subscription = ids.parse(key)
+    params = {"subscription": subscription, "status": "open", "limit": 1}
+    found = _read(lambda api, options: api.invoices.list(params, options), account, deadline)
     if isinstance(found, Unknown):
         return found
     if not found["data"]:
@@ -59,7 +61,7 @@ def open_invoice(key, *, deadline):
             "url": invoice.get("hosted_invoice_url")}
 
 
-def start_checkout(*, price, intent, customer, success_url, cancel_url, deadline):
+def start_checkout(*, account, price, intent, customer, success_url, cancel_url, deadline):
     """Done({id, url}) of a Checkout Session whose subscription will carry the intent; Refused or InDoubt otherwise."""
     params = {
         "mode": "subscription", "line_items": [{"price": price, "quantity": 1}],
@@ -67,7 +69,8 @@ def start_checkout(*, price, intent, customer, success_url, cancel_url, deadline
         "success_url": success_url, "cancel_url": cancel_url}
     if customer:
         params["customer"] = customer
-    return _write(lambda api, options: api.checkout.sessions.create(params, options), f"checkout-{intent}-{'known' if customer else 'new'}", deadline)
+    return _write(lambda api, options: api.checkout.sessions.create(params, options), account, deadline,
+                  idempotency_key=f"checkout-{intent}-{'known' if customer else 'new'}")
 
 
 def cancel_at_period_end(key, *, reason, comment, idempotency_key, deadline):
@@ -83,51 +86,61 @@ def clear_scheduled_end(key, *, flag, idempotency_key, deadline):
     return _update(key, params, idempotency_key, deadline)
 
 
-def portal_configuration(configuration, *, deadline):
+def portal_configuration(account, configuration, *, deadline):
     """The billing-portal configuration as a dict, or Unknown."""
-    return _read(lambda api: api.billing_portal.configurations.retrieve(configuration), deadline)
+    return _read(lambda api, options: api.billing_portal.configurations.retrieve(configuration, None, options), account, deadline)
 
 
-def create_portal_configuration(params, *, idempotency_key, deadline):
+def create_portal_configuration(account, params, *, idempotency_key, deadline):
     """Done(configuration), Refused or InDoubt."""
-    return _write(lambda api, options: api.billing_portal.configurations.create(params, options), idempotency_key, deadline)
+    return _write(lambda api, options: api.billing_portal.configurations.create(params, options), account, deadline,
+                  idempotency_key=idempotency_key)
 
 
-def update_portal_configuration(configuration, params, *, idempotency_key, deadline):
+def update_portal_configuration(account, configuration, params, *, idempotency_key, deadline):
     """Done(configuration), Refused or InDoubt."""
-    return _write(lambda api, options: api.billing_portal.configurations.update(configuration, params, options),
-                  idempotency_key, deadline)
+    return _write(lambda api, options: api.billing_portal.configurations.update(configuration, params, options), account, deadline,
+                  idempotency_key=idempotency_key)
 
 
-def start_portal(*, customer, configuration, return_url, flow, deadline):
+def start_portal(account, *, customer, configuration, return_url, flow, deadline):
     """Done({url}) of a billing-portal session: a short-lived bearer URL, never stored or logged; Refused or InDoubt."""
     params = {"customer": customer, "configuration": configuration, "return_url": return_url}
     if flow:
         params["flow_data"] = flow | {"after_completion": {"type": "redirect", "redirect": {"return_url": return_url}}}
-    return _write(lambda api, options: api.billing_portal.sessions.create(params, options), f"portal-{ports.token()}", deadline)
+    return _write(lambda api, options: api.billing_portal.sessions.create(params, options), account, deadline,
+                  idempotency_key=f"portal-{ports.token()}")
 
 
 def _update(key, params, idempotency_key, deadline):
-    subscription = ids.parse_subscription_key(key)[2]
-    return _write(lambda api, options: api.subscriptions.update(subscription, params, options), idempotency_key, deadline)
+    _, account, subscription = ids.parse(key)
+    return _write(lambda api, options: api.subscriptions.update(subscription, params, options), account, deadline,
+                  idempotency_key=idempotency_key)
 
 
-def _read(call, deadline):
+def _retrieve(key, deadline):
+    _, account, subscription = ids.parse(key)
+    return _read(lambda api, options: api.subscriptions.retrieve(subscription, None, options), account, deadline)
+
+
+def _read(call, account, deadline):
+    """What Stripe answers, as a dict, or Unknown. `call(api, options)` makes the request."""
     import stripe
     _in_time(deadline)
     try:
-        return call(_client().v1).to_dict()
+        return call(_client().v1, _options(account)).to_dict()
     except stripe.StripeError as error:
         return Unknown(_why(error))
     except (AttributeError, TypeError, ValueError):     # JSON, but no object of Stripe's
         return Unknown("unreadable")
 
 
-def _write(call, idempotency_key, deadline):
+def _write(call, account, deadline, **options):
+    """Done(what Stripe answers), Refused or InDoubt. `options` of the SDK: `idempotency_key`."""
     import stripe
     _in_time(deadline)
     try:
-        return Done(call(_client().v1, {"idempotency_key": idempotency_key}).to_dict())
+        return Done(call(_client().v1, _options(account) | options).to_dict())
     except stripe.APIConnectionError as error:
         return InDoubt(_why(error))
     except stripe.APIError as error:
@@ -137,6 +150,10 @@ def _write(call, idempotency_key, deadline):
     except stripe.StripeError as error:
         # 409: the same intent's first call is still under way, so its effect may be still to come.
         return InDoubt(_why(error)) if error.http_status == 409 else Refused(_why(error))
+
+
+def _options(account):
+    return {} if account == ids.OPERATOR else {"stripe_account": account}
 
 
 def _why(error):

@@ -19,7 +19,7 @@ class Found:
 
 
 def of_subscription(key):
-    """The member of this subscription (key of domain.ids.subscription_key), or None."""
+    """The member of this subscription (key of domain.ids.key), or None."""
     return _get(key)
 
 
@@ -50,6 +50,20 @@ def claim_intent(intent, key):
 def link_subscription(key, *, user, server, offer, account, now):
     """This subscription leads to this member, for as long as it exists."""
     Link(key, user_id=user, server_id=server, offer_id=offer, account=account, made_at=now).save()
+
+
+def of_charge(key):
+    """(key of what this charge paid for, end of the period it paid for or None), or None when we do not know it yet."""
+    try:
+        item = Link.get(key, consistent_read=True)
+    except DoesNotExist:
+        return None
+    return item.reason, None if item.until is None else int(item.until)
+
+
+def link_charge(key, *, reason, until, now):
+    """This charge leads to the subscription or purchase that it paid for. It names no person."""
+    Link(key, reason=reason, until=until, made_at=now).save()
 
 
 def _get(link_id):

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from pynamodb.exceptions import DoesNotExist, PutError, UpdateError
 from pynamodb.expressions.condition import size
 
+from chalicelib.domain.holds import Hold
 from chalicelib.domain.plan import LOOK_PAUSE, Block, Role
 from chalicelib.domain.subscription import Subscription, from_facts
 from chalicelib.store.tables import Membership, condition_failed
 
 SHARDS = 16
 MOST_SUBSCRIPTIONS = 100
+MOST_HOLDS = 200
 
 
 class TooMany(Exception):
@@ -25,7 +27,7 @@ class TooMany(Exception):
 class Row:
     """A membership as one consistent read or write returned it.
 
-    `subs` {key: Subscription}; `roles` {role id: Role}; `lease` {token, until (wall clock), step} or None; `due_at`,
+    `subs` {key: Subscription}; `holds` {charge key: Hold}; `lookups` charges still to be asked about; `roles` {role id: Role}; `lease` {token, until (wall clock), step} or None; `due_at`,
     `look_at`, `checked_at` on the business clock; `requested`/`done` count requests made and accounted for.
     """
     user: str
@@ -35,6 +37,8 @@ class Row:
     lease: dict | None
     roles: dict
     subs: dict
+    holds: dict
+    lookups: frozenset
     look: bool
     look_at: int | None
     due_at: int | None
@@ -52,12 +56,14 @@ def create(*, user, server, now):
 
     It counts as looked at: the daily look comes in a day, one that is asked for at once.
     """
-    item = Membership(user, server, requested=0, done=0, roles={}, subs={}, checked_at=now - LOOK_PAUSE)
+    item = Membership(user, server, requested=0, done=0, roles={}, subs={}, holds={}, checked_at=now - LOOK_PAUSE)
     try:
         item.save(Membership.user_id.does_not_exist())
     except PutError as error:
         if not condition_failed(error):
             raise
+        # A row of before there were holds has no map to put one into.
+        Membership(user, server).update([Membership.holds.set(Membership.holds | {})])
 
 
 def of_user(user):
@@ -73,12 +79,12 @@ def read(user, server):
         return None
 
 
-def request(*, user, server, token, now, wall, lease_seconds, cause, subscription=None, look=False):
+def request(*, user, server, token, now, wall, lease_seconds, cause, subscription=None, hold=None, look=False):
     """This member will be looked at again, whatever happens to the caller; the row returned says whether by us.
 
     One write counts the request, makes the row due after a lease's length, stores what the request brings (the stub of a
-    subscription, a wish to look at Discord, its cause), and takes the lease if there is none: it is ours when the row's
-    token is `token`. A crash after it leaves a row that the sweep finds.
+    subscription, a charge to ask about, a wish to look at Discord, its cause), and takes the lease if there is none: it is
+    ours when the row's token is `token`. A crash after it leaves a row that the sweep finds.
     """
     actions = [
         Membership.requested.add(1),
@@ -90,17 +96,22 @@ def request(*, user, server, token, now, wall, lease_seconds, cause, subscriptio
     if subscription:
         path = Membership.subs[subscription]
         actions.append(path.set(path | Subscription(key=subscription).facts()))
+    if hold:
+        path = Membership.holds[hold.key]
+        actions += [path.set(path | hold.facts()), Membership.lookups.add({hold.key})]
     if look:
         actions.append(Membership.look.set(True))
     condition = Membership.requested.exists()
     if subscription:
         condition &= Membership.subs[subscription].exists() | (size("subs") < MOST_SUBSCRIPTIONS)
+    if hold:
+        condition &= Membership.holds.exists() & (Membership.holds[hold.key].exists() | (size("holds") < MOST_HOLDS))
     row = _update(user, server, actions, condition)
     if row is None:
         create(user=user, server=server, now=now)   # the first contact; changes nothing when there is a row
         row = _update(user, server, actions, condition)
     if row is None:
-        raise TooMany(f"more than {MOST_SUBSCRIPTIONS} subscriptions in one server")
+        raise TooMany(f"more than {MOST_SUBSCRIPTIONS} subscriptions or {MOST_HOLDS} holds in one server")
     return row
 
 
@@ -117,7 +128,7 @@ def take_over(row, *, token, now, wall, lease_seconds):
     ], (Membership.lease["token"] == row.lease["token"]) & (Membership.lease["until"] == row.lease["until"]))
 
 
-def save(row, *, roles, facts):
+def save(row, *, roles, facts, holds=()):
     """Before Discord is called: what is about to be touched is stored as `may`, and the step has moved on.
 
     Returns the row as written, or None when the lease is no longer ours: nothing may be touched then. A crash after it
@@ -125,27 +136,28 @@ def save(row, *, roles, facts):
     """
     return _update(row.user, row.server, [
         Membership.lease["step"].set(row.lease["step"] + 1),
-        *_roles(roles), *_facts(facts),
+        *_roles(roles), *_facts(facts), *_holds(holds),
     ], _ours(row))
 
 
-def finish(row, *, roles, facts, due_at, look_at, checked_at):
-    """Everything requested is accounted for and the lease is gone; None when it is not so.
+def finish(row, *, roles, facts, due_at, look_at, checked_at, holds=(), lookups=()):
+    """Everything requested is accounted for and the lease is gone; None when it is not so. `lookups` stay to be asked about.
 
     None means that somebody requested meanwhile, or that the lease is lost: read the row again to tell.
     """
     return _update(row.user, row.server, [
-        *_roles(roles), *_facts(facts), *_due(row, due_at),
+        *_roles(roles), *_facts(facts), *_holds(holds), *_due(row, due_at),
+        Membership.lookups.set(set(lookups)) if lookups else Membership.lookups.remove(),
         Membership.done.set(row.requested), Membership.checked_at.set(checked_at),
         Membership.look_at.set(look_at) if look_at is not None else Membership.look_at.remove(),
         Membership.lease.remove(), Membership.causes.remove(), Membership.look.remove(),
     ], _ours(row) & (Membership.requested == row.requested))
 
 
-def pause(row, *, roles, facts, due_at):
+def pause(row, *, roles, facts, due_at, holds=()):
     """The lease is gone, the progress stored, and the sweep comes back at `due_at`; the requests stay unaccounted for."""
     return _update(row.user, row.server, [
-        *_roles(roles), *_facts(facts), *_due(row, due_at), Membership.lease.remove(),
+        *_roles(roles), *_facts(facts), *_holds(holds), *_due(row, due_at), Membership.lease.remove(),
     ], _ours(row))
 
 
@@ -173,6 +185,10 @@ def _roles(roles):
 def _facts(facts):
     """Facts go into single entries: a stub that a request has just added must survive."""
     return [Membership.subs[sub.key].set(sub.facts()) for sub in facts]
+
+
+def _holds(holds):
+    return [Membership.holds[hold.key].set(hold.facts()) for hold in holds]
 
 
 def _due(row, due_at):
@@ -207,5 +223,6 @@ def _row(item):
         lease=item.lease.as_dict() if item.lease else None,
         roles={role: _role(stored) for role, stored in item.roles.as_dict().items()},
         subs={key: from_facts(key, facts) for key, facts in item.subs.as_dict().items()},
-        look=bool(item.look), look_at=item.look_at, due_at=item.due_at, checked_at=int(item.checked_at),
+        holds={key: Hold(key=key, **facts) for key, facts in (item.holds.as_dict() if item.holds else {}).items()},
+        lookups=frozenset(item.lookups or ()), look=bool(item.look), look_at=item.look_at, due_at=item.due_at, checked_at=int(item.checked_at),
         causes=tuple(sorted(item.causes or ())))

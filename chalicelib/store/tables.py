@@ -40,6 +40,8 @@ class Membership(Model):
     lease = MapAttribute(null=True)
     roles = MapAttribute()
     subs = MapAttribute()
+    holds = MapAttribute(null=True)
+    lookups = UnicodeSetAttribute(null=True)
     look = BooleanAttribute(null=True)
     look_at = NumberAttribute(null=True)
     due_shard = NumberAttribute(null=True)
@@ -50,12 +52,14 @@ class Membership(Model):
 
 
 class Link(Model):
-    """How to find a member: a processor subscription or a checkout intent."""
+    """How to find a member: a processor subscription, a purchase or a checkout intent; or how to find what a charge paid for."""
 
     Meta = _meta("links")
     id = UnicodeAttribute(hash_key=True)
-    user_id = UnicodeAttribute()
-    server_id = UnicodeAttribute()
+    user_id = UnicodeAttribute(null=True)
+    server_id = UnicodeAttribute(null=True)
+    reason = UnicodeAttribute(null=True)
+    until = NumberAttribute(null=True)
     offer_id = UnicodeAttribute(null=True)
     account = UnicodeAttribute(null=True)
     claimed_by = UnicodeAttribute(null=True)

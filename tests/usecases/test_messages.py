@@ -36,7 +36,7 @@ def look(user=ADA, **more):
 
 
 def told(key, event="evt_1Test", **more):
-    return {"v": 1, "event": event, "type": "customer.subscription.updated", "account": "operator", "subscription": key, **more}
+    return {"v": 2, "event": event, "type": "customer.subscription.updated", "account": "operator", "kind": "subscription", "id": key, **more}
 
 
 # Batches
@@ -211,7 +211,13 @@ def test_fault_25_messages_are_thin_ascii_json_whatever_the_event_holds(product)
     event = product.events(product.buys())[-1]
     product.take_in({**event, "note": "\ud83d\ude00 \uffff ä" + "x" * 200_000, "id": "evt_" + "1" * 250})
     (record,) = product.messages("stripe-events")
-    assert len(record["body"]) < 4_096 and record["body"].isascii() and set(json.loads(record["body"])) == {"v", "event", "type", "account", "subscription"}
+    assert len(record["body"]) < 4_096 and record["body"].isascii() and set(json.loads(record["body"])) == {"v", "event", "type", "account", "kind", "id"}
+
+
+def test_fault_61_a_message_of_the_version_before_is_understood(product):
+    key = product.buys()
+    before = {"v": 1, "event": "evt_1Before", "type": "customer.subscription.updated", "account": "operator", "subscription": key}
+    assert function("stripe_events")(batch(before)) == [] and product.shown() == {GOLD}
 
 
 # Identifying
@@ -235,10 +241,10 @@ def test_fault_26_any_outage_while_identifying_waits_longer_each_time_and_is_nev
     message = told("sub_1Later")
     for _ in range(30):
         assert function("stripe_events")(batch(message)) == []
-        message = {"v": 1, **sent[-1][0]}
+        message = sent[-1][0]
     delays = [delay for _, delay in sent]
     assert len(delays) == 30 and delays == sorted(delays) and delays[0] <= 10 and delays[-1] == 900
-    assert message["subscription"] == "sub_1Later" and "parked" not in str(product.aws.client("dynamodb").scan(TableName="rolekeep-local-ledger")["Items"])
+    assert message["id"] == "sub_1Later" and "parked" not in str(product.aws.client("dynamodb").scan(TableName="rolekeep-local-ledger")["Items"])
 
 
 def test_I1_fault_54_a_subscription_that_stripe_does_not_know_for_hours_is_parked_and_leaves_the_queue(product, monkeypatch):
@@ -252,7 +258,6 @@ def test_I1_fault_54_a_subscription_that_stripe_does_not_know_for_hours_is_parke
         if not sent:
             break
         message, delay = sent.pop()
-        message = {"v": 1, **message}
     assert [entry.data["why"] for entry in ledger.parked("operator")] == ["unknown_subscription"] and message["tries"] >= 8
 
 
