@@ -2,6 +2,7 @@
 import unicodedata
 
 from chalicelib import log, ports, problem, profile, view
+from chalicelib.domain.ids import is_purchase
 from chalicelib.domain.offers import Server
 from chalicelib.domain.subscription import Subscription
 from chalicelib.gateways import queues, stripe
@@ -44,10 +45,12 @@ def _change(kind, user, subscription_id, details, deadline):
     if found is None:
         raise problem.not_found()
     row, sub = found
+    if is_purchase(sub.key):
+        raise Problem(409, "nothing-to-cancel", "There is nothing to cancel", "This was paid once, and is never charged again.")
     now, already = _settled(kind, sub.key, {"actor": f"member:{row.user}", **details}, deadline)
     invoice = _open_invoice(sub.key, deadline) if kind == CANCEL else None
     _look_again(row, kind)
-    return _undone(now, already) if kind == UNDO else _cancelled(now, already, invoice, _server(row))
+    return _undone(now, already) if kind == UNDO else _cancelled(now, already, invoice, row)
 
 
 def _settled(kind, key, details, deadline):
@@ -174,9 +177,9 @@ def _undone(sub, already):
                                      "text": f"Your subscription goes on. Next charge: {view.words(renews)}."}
 
 
-def _cancelled(sub, already, invoice, server):
+def _cancelled(sub, already, invoice, row):
     """The access end is worked out by the rule that the sweep uses: a failed payment may end it before the period does."""
-    until = view.meaning(sub, server, now=ports.now())["access_until"]
+    until = view.meaning(sub, row.holds.values(), _server(row), now=ports.now())["access_until"]
     text = f"Next charge: none. {f'Access until {view.words(until)}.' if until else 'Access has ended.'}"
     if isinstance(invoice, Unknown):
         text, invoice = f"{text} Stripe did not say whether an invoice is still open.", None

@@ -3,7 +3,8 @@ import functools
 
 from chalicelib import ports, problem, settings
 from chalicelib.domain import ids
-from chalicelib.domain.subscription import UNREAD
+from chalicelib.domain import plan as rules
+from chalicelib.domain.subscription import BOUGHT, PROCESSING, UNREAD
 from chalicelib.gateways import stripe
 from chalicelib.gateways.outcomes import Done, Refused
 from chalicelib.problem import Problem
@@ -20,14 +21,14 @@ def start(*, user, server_id, offer_id, deadline):
     if price is None:
         raise problem.not_found()
     row = members.read(user, server_id)
-    _refuse_second(row, server, offer)
+    _refuse_second(row, server, offer, price)
     if row is None:
         members.create(user=user, server=server_id, now=ports.now())
     intent = ports.token(24)
     links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
     back = f"{settings.get().public_url}/profile"
     start_for = functools.partial(
-        stripe.start_checkout, account=price.account, price=price.id, intent=intent, deadline=deadline,
+        stripe.start_checkout, account=price.account, price=price.id, once=price.once, intent=intent, deadline=deadline,
         success_url=f"{back}?bought={offer_id}&server={server_id}", cancel_url=back)
     customer = _customer(row, price.account)
     answer = start_for(customer=customer)
@@ -38,17 +39,25 @@ def start(*, user, server_id, offer_id, deadline):
     return answer.value["url"]
 
 
-def _refuse_second(row, server, offer):
-    """Nobody pays twice for one offer by mistake; a scheduled cancel can be undone, a failed payment repaired."""
+def _refuse_second(row, server, offer, price):
+    """Nobody pays twice for one offer by mistake; a scheduled cancel can be undone, a failed payment repaired.
+
+    A subscription that is on hold (refunded, disputed) still counts: it can be cancelled first. What was bought for some days
+    can be bought again when they are over, what was refunded at once.
+    """
     if row and len(row.subs) >= members.MOST_SUBSCRIPTIONS:
         raise Problem(409, "too-many", "No more here", "You have had as many subscriptions in this server as can be kept.",
                       "Ask the server's owner.")
     for sub in row.subs.values() if row else ():
-        if sub.status == UNREAD:
+        if sub.status in (UNREAD, PROCESSING):
             raise Problem(409, "being-confirmed", "One moment", "Another purchase of yours here is still being confirmed.",
                           "Try again in a few seconds.")
-        buys = any((b := server.buying(sub.account, item.price)) and b[0].id == offer.id for item in sub.items)
-        if buys and sub.status in ("active", "trialing", "past_due", "paused", "unpaid"):
+        if not any((b := server.buying(sub.account, item.price)) and b[0].id == offer.id for item in sub.items):
+            continue
+        if sub.status == BOUGHT and rules.wanted([sub], row.holds.values(), server, ports.now()):
+            raise Problem(409, "already-bought", "You have this already", "You have already bought this offer.",
+                          "Press “Restore my roles” on your profile if a role is missing.")
+        if sub.status in ("active", "trialing", "past_due", "paused", "unpaid") and not price.once:
             raise Problem(409, "already-subscribed", "You have this already",
                           "You already have a subscription to this offer.",
                           "Undo its cancellation, or mend its payment, on your profile.")

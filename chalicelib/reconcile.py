@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from chalicelib import audit, log, ports, settings
 from chalicelib.domain import plan as rules
+from chalicelib.domain import ids
 from chalicelib.domain.closed import BAD_TOKEN, BANNED
+from chalicelib.domain.holds import Hold
 from chalicelib.domain.plan import GRANT, STRIP
 from chalicelib.gateways import discord, stripe, wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry, Unknown
@@ -27,6 +29,7 @@ class Look:
     server: str
     cause: str
     subscription: str | None = None
+    hold: Hold | None = None
     look: bool = False
 
 
@@ -60,7 +63,7 @@ def _take(look):
     wall = ports.wall()
     row = members.request(user=look.user, server=look.server, token=token, now=ports.now(), wall=wall,
                           lease_seconds=settings.LEASE_SECONDS, cause=look.cause, subscription=look.subscription,
-                          look=look.look)
+                          hold=look.hold, look=look.look)
     if row.lease["token"] == token:
         return row
     if row.lease["until"] > wall:
@@ -79,6 +82,7 @@ class _Round:
         self.row, self.cause, self.deadline = row, cause, deadline
         self.roles, self.checked_at, self.look_at = row.roles, row.checked_at, row.look_at
         self.subs, self.unread, self.facts, self.wants = {}, [], [], {}
+        self.holds, self.asked, self.unasked = dict(row.holds), [], []
         self.looked = self.absent = False
         self.server, self.probe = None, None
 
@@ -95,19 +99,42 @@ class _Round:
             return self.pause(self.clock)
 
     def _fetch(self):
-        """Every subscription of this member here is freshly read, unless it ended for good; unread ones are apart."""
+        """Every subscription of this member here is freshly read, unless it is over, and then every charge in question.
+
+        Those that could not be read are apart.
+        """
         for key, known in self.row.subs.items():
-            found = known if known.terminal else self._read(key)
-            if isinstance(found, Unknown):
+            if rules.over(known, self.server, self.clock):
+                self.subs[key] = known
+            elif isinstance(found := self._read(key), Unknown):
                 log.alarm("subscription_unknown", user=self.row.user, server=self.row.server, why=found.why)
                 self.unread.append(known)
             else:
                 self.subs[key] = found
-                if not known.terminal:
-                    self.facts.append(found)
+                self.facts.append(found)
+        for hold in self._in_question():
+            if isinstance(found := self._ask(hold), Unknown):
+                log.alarm("charge_unknown", user=self.row.user, server=self.row.server, why=found.why)
+                self.unasked.append(hold.key)
+            else:
+                self.holds[hold.key] = found
+                self.asked.append(found)
 
     def _read(self, key):
         return stripe.read_subscription(key, read_at=self.clock, deadline=self.deadline)
+
+    def _ask(self, hold):
+        return stripe.read_hold(hold, read_at=self.clock, deadline=self.deadline)
+
+    def _in_question(self):
+        """The charges to ask about: as requested; while a dispute is open; and what a purchase's own reading shows troubled."""
+        found = {key: hold for key, hold in self.row.holds.items()
+                 if key in self.row.lookups or hold.unsettled and hold.reason in {sub.key for sub in self.facts}}
+        for sub in self.facts:
+            key = ids.key(sub.account, sub.charge) if sub.charge else None
+            if key and (sub.troubled or key in self.row.holds):
+                found[key] = self.row.holds.get(key) or Hold(key, sub.key)
+        return [found[key] for key in sorted(found)]
 
     def _look(self):
         """`roles` are what Discord shows, if a look is due; or how the work must end because it could not be asked."""
@@ -139,7 +166,7 @@ class _Round:
         self.look_at = max(instant, self.look_at or 0)
 
     def _decide(self):
-        self.wants = rules.wanted(self.subs.values(), self.server, self.clock)
+        self.wants = rules.wanted(self.subs.values(), self.holds.values(), self.server, self.clock)
         plan = rules.plan(self.roles, self.wants, rules.kept(self.unread, self.server), now=self.clock, forced=self.looked)
         if plan.strips and not self._held_at_one_instant():
             return self.row     # start over: nothing has been written
@@ -154,7 +181,9 @@ class _Round:
 
     def _held_at_one_instant(self):
         """True when no earlier reading has changed since: only then were they all true at once, and a strip may follow."""
-        return all(self._read(sub.key) == sub for sub in self.facts[:-1] if not sub.terminal)
+        read = [*self.facts, *self.asked]
+        return all((self._ask(one) if isinstance(one, Hold) else self._read(one.key)) == one
+                   for one in read[:-1] if isinstance(one, Hold) or not one.terminal)
 
     def _apply(self, plan):
         if wait := self._closed_until():
@@ -162,11 +191,12 @@ class _Round:
         if ports.wall() + wire.WORST_SECONDS > self.deadline:
             raise OutOfTime
         before = self.roles
-        saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts)
+        saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts, holds=self.asked)
         if saved is None:
             return LOST
         # What was requested since the fetch is not in this plan: finish must not take it for accounted for.
         self.row, self.roles, self.facts = replace(saved, requested=self.row.requested), saved.roles, []
+        self.asked = []
         row_id = audit.open_roles(saved, plan, cause=self.cause, at=self.clock)
         answers = {}
         ended = self._call(plan, before, answers)
@@ -242,15 +272,15 @@ class _Round:
         return self.clock + min(int(seconds) + 1, LONGEST_WAIT_SECONDS)
 
     def _due(self, roles, *, look_at, checked_at):
-        retries = [self.clock + UNKNOWN_RETRY_SECONDS] if self.unread else []
-        return rules.due(self.subs.values(), roles, self.server, clock=self.clock, retries=retries,
+        retries = [self.clock + UNKNOWN_RETRY_SECONDS] if self.unread or self.unasked else []
+        return rules.due(self.subs.values(), roles, self.server, clock=self.clock, holds=self.holds.values(), retries=retries,
                          look_at=look_at, checked_at=checked_at)
 
     def _finish(self):
         roles = rules.tidy(self.roles, self.wants)
         due_at = self._due(roles, look_at=self.look_at, checked_at=self.checked_at)
-        if members.finish(self.row, roles=roles, facts=self.facts, due_at=due_at, look_at=self.look_at,
-                          checked_at=self.checked_at):
+        if members.finish(self.row, roles=roles, facts=self.facts, holds=self.asked, lookups=self.unasked, due_at=due_at,
+                          look_at=self.look_at, checked_at=self.checked_at):
             return SETTLED
         newer = members.read(self.row.user, self.row.server)
         if newer is None or newer.lease is None or newer.lease["token"] != self.row.lease["token"]:
@@ -264,4 +294,4 @@ class _Round:
         """
         ends = self._due(self.roles, look_at=None, checked_at=self.clock) if self.server else None
         due_at = then if ends is None else min(then, ends)
-        return PAUSED if members.pause(self.row, roles=self.roles, facts=self.facts, due_at=due_at) else LOST
+        return PAUSED if members.pause(self.row, roles=self.roles, facts=self.facts, holds=self.asked, due_at=due_at) else LOST

@@ -2,7 +2,9 @@
 from datetime import UTC, datetime
 
 from chalicelib.domain import plan as rules
-from chalicelib.domain.subscription import UNREAD, access
+from chalicelib.domain.holds import CHARGED_BACK, DISPUTED, REFUNDED, held
+from chalicelib.domain.ids import is_purchase
+from chalicelib.domain.subscription import BOUGHT, EXPIRED, FAILED, PROCESSING, UNREAD, access
 
 # code: (what is so, and what the member can do about it, if anything)
 WHY = {
@@ -34,14 +36,14 @@ def words(instant):
 
 def membership(row, server, closed_why, *, now):
     """One server of the profile: its subscriptions, and every role with its real state."""
-    wants = rules.wanted(row.subs.values(), server, now)
+    wants = rules.wanted(row.subs.values(), row.holds.values(), server, now)
     shown = [role(row, server, role_id, wants.get(role_id), closed_why)
              for role_id in sorted(set(wants) | {r for r, known in row.roles.items() if known.state != rules.ABSENT})]
     read = [sub.read_at for sub in row.subs.values() if sub.read_at and not sub.terminal]
     return {
         "id": row.server, "name": server.name, "checked_at": iso(row.checked_at),
         "as_of": iso(min(read) if read else row.checked_at), "roles": shown,
-        "subscriptions": [subscription(sub, server, now=now) for sub in sorted(
+        "subscriptions": [subscription(sub, row.holds.values(), server, now=now) for sub in sorted(
             row.subs.values(), key=lambda sub: (sub.terminal, -sub.read_at, sub.key))],
         "actions": ["restore"] if wants else [],
     }
@@ -56,7 +58,7 @@ def role(row, server, role_id, want, closed_why):
         "id": role_id, "name": server.role_name(role_id), "state": state,
         "why": {"code": why, "text": text, "next": step, "retry_at": iso(known.block.next) if known.block else None}
         if why else None,
-        "until": iso(want.until) if want else None, "renews": bool(want) and want.until is None,
+        "until": iso(want.until) if want else None, "renews": bool(want) and want.renews,
         "grace": bool(want) and want.grace,
         "subscriptions": [key.rsplit(":", 1)[1] for key in want.sources] if want else [],
         "actions": ["restore"] if want and state != "held" else [],
@@ -74,12 +76,12 @@ def _state(known, want, closed_why):
     return ("blocked", closed_why) if closed_why else ("pending", "working")
 
 
-def subscription(sub, server, *, now):
-    """A subscription in the same form for every processor, with its exact end or renewal instant and what can be done."""
+def subscription(sub, holds, server, *, now):
+    """A subscription or purchase in the same form for every processor, with its exact end or renewal instant and what can be done."""
     bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
-    ends = meaning(sub, server, now=now)
+    ends = meaning(sub, holds, server, now=now)
     return {
-        "id": sub.id, "processor": "stripe", "status": sub.status,
+        "id": sub.id, "processor": "stripe", "kind": "purchase" if is_purchase(sub.key) else "subscription", "status": sub.status,
         "offer": {"id": bought[0].id, "name": bought[0].name} if bought else None,
         "price": bought[1].shown() if bought else None,
         "role_ids": sorted({r for item in sub.items if (b := server.buying(sub.account, item.price)) for r in b[0].roles}),
@@ -90,43 +92,87 @@ def subscription(sub, server, *, now):
     }
 
 
-def meaning(sub, server, *, now):
-    """{state, text, renews_at, ends_at, access_until}: one meaning, worked out by the same rule that the sweep uses."""
+def meaning(sub, holds, server, *, now):
+    """{state, text, renews_at, ends_at, access_until}: one meaning, worked out by the same rules that the sweep uses."""
     nothing = {"renews_at": None, "ends_at": None, "access_until": None}
-    if sub.status == UNREAD:
-        return nothing | {"state": "pending", "text": "Your payment is being confirmed."}
-    given = [(item, access(sub, item, grace_days=server.grace_days(sub.account, item.price), now=now)) for item in sub.items]
-    standing = [(item, a) for item, a in given if a.stands]
-    if sub.terminal or sub.status in ("unpaid", "paused"):
-        return nothing | {"state": "ended", "text": _ended(sub)}
-    if sub.status == "incomplete":
-        return nothing | {"state": "pending", "text": "The first payment is not complete."}
-    if sub.status == "past_due":
-        until = max((a.until for _, a in standing), default=None)
-        text = f"The last payment failed. You keep access until {words(until)}: update your payment method." if until else \
-            "The last payment failed and the grace period is over. Update your payment method to get access back."
-        return nothing | {"state": "grace" if until else "ended", "text": text, "access_until": until,
-                          "ends_at": sub.scheduled_end}
+    if sub.status in _WORDS:
+        state, text = _WORDS[sub.status]
+        return nothing | {"state": state, "text": text}
+    if sub.status == "canceled":
+        return nothing | {"state": "ended", "text": f"Ended on {words(sub.ended_at)}." if sub.ended_at else "Ended."}
+    if why := _on_hold(sub, holds, server, now):
+        return nothing | {"state": "on_hold", "text": _HELD[why], "ends_at": sub.scheduled_end}
+    given = [(item, access(sub, item, terms=server.terms(sub.account, item.price), now=now)) for item in sub.items]
+    standing = [one for one in given if one[1].stands]
+    shown = _bought if sub.status == BOUGHT else _void if sub.void else _unpaid if sub.status == "past_due" else _running
+    return nothing | shown(sub, standing, server, now)
+
+
+# status: (state, text), where nothing more is to be said
+_WORDS = {
+    UNREAD: ("pending", "Your payment is being confirmed."),
+    PROCESSING: ("pending", "Your payment is under way. Some kinds take a few days."),
+    "open": ("pending", "The payment was not made yet."),
+    "incomplete": ("pending", "The first payment is not complete."),
+    "incomplete_expired": ("ended", "Ended: the first payment was never completed."),
+    "unpaid": ("ended", "Not paid: access has ended."),
+    "paused": ("ended", "Paused: no access while it is."),
+    EXPIRED: ("ended", "The payment was never made."),
+    FAILED: ("ended", "The payment failed. You can buy it again."),
+}
+_HELD = {
+    REFUNDED: "The payment was refunded, so it gives no access.",
+    DISPUTED: "A dispute about the payment is open. Access is held until it is decided.",
+    CHARGED_BACK: "The payment was charged back, so it gives no access.",
+}
+
+
+def _on_hold(sub, holds, server, now):
+    """Why every offer that it buys is held back, or None."""
+    offers = [b[0] for item in sub.items if (b := server.buying(sub.account, item.price))]
+    whys = [held(holds, sub.key, offer, now) for offer in offers]
+    return whys[0] if whys and all(whys) else None
+
+
+def _bought(sub, standing, server, now):
+    start = min((item.start for item in sub.items), default=now)
+    until = None if any(a.until is None for _, a in standing) else max((a.until for _, a in standing), default=None)
+    if not standing:
+        return {"state": "ended", "text": f"Bought on {words(start)}. Its time is over."}
+    text = f"Bought on {words(start)}. " + (f"Access until {words(until)}." if until else "It is yours for good.")
+    return {"state": "active", "text": text, "ends_at": until, "access_until": until}
+
+
+def _void(sub, standing, server, now):
+    until = max((a.until for _, a in standing), default=None)
+    if until is None:
+        return {"state": "ended", "text": "Paused by the server: nothing is charged, and there is no access while it is."}
+    return {"state": "ending", "text": f"Paused by the server: nothing is charged. What you have paid for lasts until {words(until)}.",
+            "ends_at": sub.scheduled_end, "access_until": until}
+
+
+def _unpaid(sub, standing, server, now):
+    until = max((a.until if a.until is not None else item.end for item, a in standing), default=None)
+    text = f"The last payment failed. You keep access until {words(until)}: update your payment method." if until else \
+        "The last payment failed and the grace period is over. Update your payment method to get access back."
+    return {"state": "grace" if until else "ended", "text": text, "access_until": until, "ends_at": sub.scheduled_end}
+
+
+def _running(sub, standing, server, now):
     if sub.scheduled:
         end = sub.scheduled_end
         text = f"Ends on {words(end)}. There is no further charge." if now < end else "Has ended."
-        return nothing | {"state": "ending" if now < end else "ended", "text": text, "ends_at": end, "access_until": end}
+        return {"state": "ending" if now < end else "ended", "text": text, "ends_at": end, "access_until": end}
     renews = min(item.end for item in sub.items)
-    return nothing | {"state": "active", "text": f"Renews on {words(renews)}.", "renews_at": renews,
-                      "access_until": max(item.end for item in sub.items)}
-
-
-def _ended(sub):
-    if sub.status == "paused":
-        return "Paused: no access while it is."
-    if sub.status == "unpaid":
-        return "Not paid: access has ended."
-    return f"Ended on {words(sub.ended_at)}." if sub.ended_at else "Ended."
+    text = f"Free trial until {words(renews)}, then the first charge." if sub.status == "trialing" else f"Renews on {words(renews)}."
+    if not any(server.buying(sub.account, item.price) for item in sub.items):
+        text += " This plan gives no role here: the server's owner has been told."
+    return {"state": "active", "text": text, "renews_at": renews, "access_until": max(item.end for item in sub.items)}
 
 
 def actions(sub, state):
     """What can be done with a subscription now; cancel, undo and restore never depend on the owner's set-up."""
-    if sub.status == UNREAD or sub.terminal:
+    if sub.status == UNREAD or sub.terminal or is_purchase(sub.key):
         return ["manage"] if sub.customer else []
     change = "cancel" if not sub.scheduled else "undo" if state != "ended" else None
     return ["manage", "payment_method", *([change] if change else [])]

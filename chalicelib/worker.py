@@ -3,6 +3,7 @@ import json
 
 from chalicelib import audit, log, ports
 from chalicelib.domain import ids
+from chalicelib.domain.holds import Hold
 from chalicelib.gateways import queues, stripe
 from chalicelib.gateways.outcomes import OutOfTime, Unknown
 from chalicelib.reconcile import Look, reconcile
@@ -11,6 +12,8 @@ from chalicelib.store import links
 VERSIONS = (queues.MESSAGE_VERSION - 1, queues.MESSAGE_VERSION)
 RECORD_SECONDS = 30     # a record is not started with less than this left: one fetch, one role change and the writes fit
 UNKNOWN_TRIES = 12
+NOT_CLAIMED = "not_claimed"
+LACKS = {"stripe_404": "unknown_subscription", NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end
 MARGIN_SECONDS = 3      # what is left of the function's time after the last outside call
 
 
@@ -41,14 +44,20 @@ def stripe_event(message, *, deadline):
     """The member whom this event concerns has been looked at, or the event is parked, or comes again by itself."""
     message = _newest(message)
     account, event, kind = _checked(message, "account", "account"), _checked(message, "event", "event"), message.get("kind")
-    if kind not in ids.REASONS:
+    if kind not in (*ids.REASONS, "charge"):
         raise Unusable("no usable kind")
     key = ids.key(account, _checked(message, "id", kind))
+    hold = None
+    if kind == "charge":
+        hold = _charged(message, key, account, deadline)
+        if hold is None:
+            return
+        key = hold.reason
     found = links.of_subscription(key)
     if found is None:
         found = _identify(message, key, account, deadline)
     if found is not None:
-        reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline)
+        reconcile(Look(found.user, found.server, event, subscription=key, hold=hold), deadline=deadline)
 
 
 def member(message, *, deadline):
@@ -56,6 +65,36 @@ def member(message, *, deadline):
     user, server = (_checked(message, field, "snowflake") for field in ("user", "server"))
     cause = str(message.get("cause", "sweep"))[:60]
     reconcile(Look(user, server, cause, look=message.get("look") is True), deadline=deadline)
+
+
+def _charged(message, key, account, deadline):
+    """A Hold that says what this charge paid for, now linked; None when it is nothing of ours, was parked, or must come again."""
+    if known := links.of_charge(key):
+        return Hold(key, *known)
+    try:
+        paid = stripe.paid_for(key, deadline=deadline)
+    except OutOfTime:
+        paid = Unknown("out_of_time")
+    if isinstance(paid, Unknown):
+        return _again(message, paid.why)
+    if paid is None:
+        return log.info("charge_ignored", why="not_for_a_role", kind=message["type"])
+    kind, name, until = paid
+    reason = ids.key(account, name) if kind == "subscription" else _claimed(message, name, account)
+    if reason is None:
+        return None
+    links.link_charge(key, reason=reason, until=until, now=ports.now())
+    return Hold(key, reason, until)
+
+
+def _claimed(message, intent, account):
+    """The key of the purchase that claimed this checkout intent, or None when the event was parked or must come again."""
+    bound = links.of_intent(intent)
+    if bound is None or bound.account != account:
+        return audit.park_event(message, "unknown_link" if bound is None else "other_account", at=ports.now())
+    if bound.claimed_by is None:    # the event of the purchase itself is still to come
+        return _again(message, NOT_CLAIMED)
+    return bound.claimed_by
 
 
 def _identify(message, key, account, deadline):
@@ -86,11 +125,12 @@ def _identify(message, key, account, deadline):
 def _again(message, why):
     """The same message comes again later, for as long as the processor cannot be asked: a wait fills no dead letters.
 
-    A subscription that Stripe still does not know after about two hours is parked: no outage looks like that.
+    What Stripe still does not know after about two hours is parked, and so is a charge whose purchase nobody has told us of
+    by then: no outage looks like that.
     """
     tries = min(int(message.get("tries", 0)), 20)
-    if why == "stripe_404" and tries >= UNKNOWN_TRIES:
-        return audit.park_event(message, "unknown_subscription", at=ports.now())
+    if why in LACKS and tries >= UNKNOWN_TRIES:
+        return audit.park_event(message, LACKS[why], at=ports.now())
     delay = min(10 * 2 ** tries, queues.LONGEST_DELAY)
     queues.send(queues.STRIPE_EVENTS, message | {"tries": tries + 1}, delay=delay)
     log.alarm("identify_later", why=why, seconds=delay)

@@ -1,6 +1,8 @@
 """Offers of a server: which roles a price buys, and for how long after a failed payment."""
 from dataclasses import dataclass
 
+from chalicelib.domain.subscription import Terms
+
 DEFAULT_GRACE_DAYS = 7
 ONCE = "once"
 
@@ -70,10 +72,10 @@ class Server:
                     return offer, price
         return None
 
-    def grace_days(self, account, price_id):
-        """Days of grace that the offer of this price gives after a failed payment; none for a price that buys nothing here."""
+    def terms(self, account, price_id):
+        """What the offer of this price says about it; nothing is given for a price that buys nothing here."""
         bought = self.buying(account, price_id)
-        return bought[0].grace_days if bought else 0
+        return Terms(bought[0].grace_days, bought[1].days) if bought else Terms()
 
     def roles_sold_through(self, account):
         """Every role that some price of this account buys here."""

@@ -5,7 +5,8 @@ that a call of ours may have left behind, `absent` is every other role ever touc
 """
 from dataclasses import dataclass, replace
 
-from chalicelib.domain.subscription import DAY, access, instants
+from chalicelib.domain.holds import held
+from chalicelib.domain.subscription import BOUGHT, DAY, access, instants
 
 HELD, MAY, ABSENT = "held", "may", "absent"
 GRANT, STRIP = "grant", "strip"
@@ -42,9 +43,13 @@ class Role:
 
 @dataclass(frozen=True)
 class Want:
-    """Why a role should be held: until when (None: it renews) and by which subscriptions. `grace`: a payment is due."""
+    """Why a role should be held: until when (None: no end is known) and by which subscriptions and purchases.
+
+    `renews`: it goes on by further payments; with neither an end nor that it is held for good. `grace`: a payment is due.
+    """
     until: int | None
     sources: tuple
+    renews: bool = False
     grace: bool = False
 
 
@@ -59,27 +64,42 @@ class Plan:
         return (*self.grants, *self.strips)
 
 
-def wanted(subscriptions, server, now):
-    """{role id: Want}: the union over all reasons, so that a role goes with its last reason only."""
+def wanted(subscriptions, holds, server, now):
+    """{role id: Want}: the union over all reasons that no hold takes away, so that a role goes with its last reason only."""
     wants = {}
     for sub in subscriptions:
         for item in sub.items:
             bought = server.buying(sub.account, item.price)
-            if bought is None:
+            if bought is None or held(holds, sub.key, bought[0], now):
                 continue
-            given = access(sub, item, grace_days=bought[0].grace_days, now=now)
+            given = access(sub, item, terms=server.terms(sub.account, item.price), now=now)
             if given.stands:
                 for role in bought[0].roles:
-                    wants[role] = _longer(wants.get(role), Want(given.until, (sub.key,), given.grace))
+                    wants[role] = _longer(wants.get(role), Want(given.until, (sub.key,), given.renews, given.grace))
     return wants
 
 
 def _longer(one, other):
     if one is None:
         return other
-    if other.until is not None and (one.until is None or one.until >= other.until):
+    if _length(other) < _length(one):
         one, other = other, one
     return replace(other, sources=tuple(dict.fromkeys((*one.sources, *other.sources))))
+
+
+def _length(want):
+    """What has an end is shorter than what renews, and that is shorter than what is held for good."""
+    return (0, want.until) if want.until is not None else (1 if want.renews else 2, 0)
+
+
+def over(sub, server, now):
+    """True when nothing can come of it any more, so that it need not be read again: it has ended for good, or, bought once,
+    its days are over.
+    """
+    if sub.status != BOUGHT:
+        return sub.terminal
+    ends = [access(sub, item, terms=server.terms(sub.account, item.price), now=now) for item in sub.items]
+    return all(server.buying(sub.account, item.price) for item in sub.items) and not any(given.stands for given in ends)
 
 
 def kept(unread, server):
@@ -92,7 +112,7 @@ def kept(unread, server):
 
 def unmapped(subscriptions, server):
     """(subscription, price id) of every paid line that no offer of this server knows."""
-    return [(sub, item.price) for sub in subscriptions if sub.status in ("active", "trialing", "past_due")
+    return [(sub, item.price) for sub in subscriptions if sub.status in ("active", "trialing", "past_due", BOUGHT)
             for item in sub.items if server.buying(sub.account, item.price) is None]
 
 
@@ -180,19 +200,20 @@ def tidy(roles, wants):
     return {role: known if matters(role, known) else Role(known.state) for role, known in roles.items()}
 
 
-def due(subscriptions, roles, server, *, clock, retries=(), look_at=None, checked_at):
+def due(subscriptions, roles, server, *, clock, holds=(), retries=(), look_at=None, checked_at):
     """The instant at which to look at this member again, or None when nothing is paid, wanted or held any more.
 
     `clock` is the business clock as read *before* the fetch: an end that passed since then must come out again.
     """
-    live = [sub for sub in subscriptions if not sub.terminal]
+    live = [sub for sub in subscriptions if not over(sub, server, clock)]
     ours = [known for known in roles.values() if known.state != ABSENT]
     if not live and not ours and look_at is None and not retries:
         return None
     times = [*retries, checked_at + LOOK_EVERY]
     times += [look_at] if look_at is not None else []
     times += [known.block.next for known in roles.values() if known.block and known.block.next > clock]
+    times += [hold.until for hold in holds if hold.until is not None and hold.until > clock]
     for sub in live:
-        changes = instants(sub, grace_days=lambda item: server.grace_days(sub.account, item.price))
+        changes = instants(sub, terms=lambda item: server.terms(sub.account, item.price))
         times += [instant for instant in changes if instant > clock]
     return min(times)

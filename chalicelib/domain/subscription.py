@@ -1,4 +1,4 @@
-"""A subscription in its normal form, the same for every processor, and what it means at a given instant.
+"""A subscription or a one-time purchase in its normal form, the same for every processor, and what it means at an instant.
 
 Instants are whole seconds since the epoch on the business clock.
 """
@@ -9,8 +9,10 @@ UNREAD = "unread"
 
 _PAID = ("active", "trialing")
 _NO_ACCESS = ("incomplete", "incomplete_expired", "unpaid", "canceled", "paused")
-_TERMINAL = ("canceled", "incomplete_expired")
 STATUSES = (*_PAID, "past_due", *_NO_ACCESS)
+# Of a purchase: the Checkout Session is open or has expired, its payment is under way, has failed, or was made.
+OPEN, EXPIRED, PROCESSING, FAILED, BOUGHT = "open", "expired", "processing", "failed", "bought"
+_TERMINAL = ("canceled", "incomplete_expired", EXPIRED, FAILED)
 
 
 class Unreadable(Exception):
@@ -19,15 +21,23 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Item:
-    """One line of a subscription: the price bought and the period it is paid for."""
+    """One line of a subscription: the price bought and its current period; `paid` when that was asked (`deciding_invoice`).
+
+    Of a purchase: `start` is the instant of the payment, `end` None (how long it lasts is the offer's to say).
+    """
     price: str
     start: int
-    end: int
+    end: int | None
+    paid: bool | None = None
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """One processor subscription. `status` is the processor's word, or `unread` before the first read."""
+    """One processor subscription, or one purchase. `status` is the processor's word, or `unread` before the first read.
+
+    `void` is true while its owner provides no service: collection is paused and invoices are voided. Of a purchase: `charge`
+    is the id of what was paid, `troubled` true when something of it was refunded or disputed.
+    """
     key: str
     status: str = UNREAD
     customer: str = ""
@@ -36,6 +46,9 @@ class Subscription:
     cancel_at_period_end: bool = False
     ended_at: int | None = None
     read_at: int = 0
+    void: bool = False
+    charge: str = ""
+    troubled: bool = False
 
     @property
     def id(self):
@@ -73,12 +86,28 @@ class Subscription:
 def from_facts(key, facts):
     """The subscription that `facts()` was made of; unknown fields of a newer version are left alone."""
     known = {name: facts[name] for name in Subscription.__dataclass_fields__ if name in facts}
-    known["items"] = tuple(Item(price=i["price"], start=i["start"], end=i["end"]) for i in facts.get("items") or ())
+    known["items"] = tuple(Item(i["price"], i["start"], i["end"], i.get("paid")) for i in facts.get("items") or ())
     return Subscription(key=key, **known)
 
 
-def from_stripe(key, answer, *, read_at):
-    """The normal form of a Stripe subscription object (a dict).
+def deciding_invoice(answer):
+    """The id of the invoice that tells which items of a Stripe subscription object are paid; None when it says so itself.
+
+    Asked only where the status does not tell: while invoices are voided the status stays active; and past_due says that one
+    item is not paid, which leaves the others open when their periods differ. Raises Unreadable.
+    """
+    try:
+        differ = len({item.get("current_period_end") for item in answer["items"]["data"]}) > 1
+        if not _voids(answer) and not (answer["status"] == "past_due" and differ):
+            return None
+        invoice = answer["latest_invoice"]
+        return invoice["id"] if isinstance(invoice, dict) else invoice
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(f"a subscription of an unknown shape ({type(error).__name__})") from None
+
+
+def from_stripe(key, answer, *, read_at, invoice=None):
+    """The normal form of a Stripe subscription object (a dict); `invoice` is the object that `deciding_invoice` names.
 
     Periods are read from the items first, then from the top (facts of API versions before 2025-03-31.basil). Raises
     Unreadable for an unknown status or a subscription without periods: a guess there would strip somebody.
@@ -87,25 +116,76 @@ def from_stripe(key, answer, *, read_at):
         status = answer["status"]
         if answer["id"] != key.rsplit(":", 1)[1] or status not in STATUSES:
             raise Unreadable("the answer is another subscription's, or has a status that is not known")
-        items = tuple(_stripe_item(item, answer) for item in answer["items"]["data"])
+        items = tuple(_stripe_item(item, answer, invoice) for item in answer["items"]["data"])
         if not items and status not in _NO_ACCESS:
             raise Unreadable("a live subscription without items")
-        customer = answer["customer"]
         return Subscription(
-            key=key, status=status, items=items, read_at=read_at,
-            customer=customer["id"] if isinstance(customer, dict) else customer,
+            key=key, status=status, items=items, read_at=read_at, customer=_id(answer["customer"]), void=_voids(answer),
             cancel_at=_instant(answer.get("cancel_at")), cancel_at_period_end=bool(answer.get("cancel_at_period_end")),
             ended_at=_instant(answer.get("ended_at")))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Unreadable(f"a subscription of an unknown shape ({type(error).__name__})") from None
 
 
-def _stripe_item(item, answer):
+def from_checkout(key, answer, *, read_at):
+    """The normal form of what a Stripe Checkout Session in payment mode sold; `payment_intent.latest_charge` and `line_items`
+    must be expanded in `answer` (a dict). Raises Unreadable.
+    """
+    try:
+        if answer["id"] != key.rsplit(":", 1)[1] or answer["mode"] != "payment" or answer["line_items"]["has_more"]:
+            raise Unreadable("the answer is another session's, or sold more than can be read")
+        intent = answer.get("payment_intent") or {}
+        charge = intent.get("latest_charge") or {}
+        start = _instant(charge.get("created") or answer["created"])
+        return Subscription(
+            key=key, status=_checkout_status(answer, intent), customer=_id(answer.get("customer")) or "", read_at=read_at,
+            items=tuple(Item(line["price"]["id"], start, None) for line in answer["line_items"]["data"]),
+            charge=charge.get("id", ""), troubled=bool(charge.get("amount_refunded") or charge.get("disputed")))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Unreadable(f"a Checkout Session of an unknown shape ({type(error).__name__})") from None
+
+
+def _checkout_status(answer, intent):
+    """docs.stripe.com/api/checkout/sessions/object (status, payment_status); an asynchronous payment may still fail."""
+    status, payment = answer["status"], answer["payment_status"]
+    if status in (OPEN, EXPIRED):
+        return status
+    if status != "complete" or payment not in ("paid", "unpaid", "no_payment_required"):
+        raise Unreadable("a Checkout Session with a status that is not known")
+    if payment != "unpaid":
+        return BOUGHT
+    return FAILED if intent.get("status") in ("canceled", "requires_payment_method") else PROCESSING
+
+
+def _voids(answer):
+    """True while the owner provides no service: docs.stripe.com/billing/subscriptions/pause-payment; the other two behaviours
+    (keep_as_draft, mark_uncollectible) are for services that go on, free of charge or paid later.
+    """
+    return (answer.get("pause_collection") or {}).get("behavior") == "void"
+
+
+def _id(value):
+    return value["id"] if isinstance(value, dict) else value
+
+
+def _stripe_item(item, answer, invoice):
     start = item.get("current_period_start") or answer.get("current_period_start")
     end = item.get("current_period_end") or answer.get("current_period_end")
     if start is None or end is None:
         raise Unreadable("neither the item nor the subscription says when the period ends")
-    return Item(price=item["price"]["id"], start=_instant(start), end=_instant(end))
+    paid = None if invoice is None else _pays(invoice, item, end)
+    return Item(price=item["price"]["id"], start=_instant(start), end=_instant(end), paid=paid)
+
+
+def _pays(invoice, item, end):
+    """True when the item's current period is paid: this newest invoice is, or it is not for that period."""
+    if invoice["status"] == "paid":
+        return True
+    if invoice["lines"]["has_more"]:
+        raise Unreadable("an invoice with more lines than can be read")
+    asked = [line["period"]["end"] for line in invoice["lines"]["data"]
+             if ((line.get("parent") or {}).get("subscription_item_details") or {}).get("subscription_item") == item["id"]]
+    return not any(until >= end for until in asked)
 
 
 def _instant(value):
@@ -117,39 +197,61 @@ def _instant(value):
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What an offer says about a price of its own: days of grace after a failed payment; days that a purchase lasts, or None."""
+    grace_days: int = 0
+    days: int | None = None
+
+
+@dataclass(frozen=True)
 class Access:
-    """What one item gives: whether it stands now, until when (None: it renews), and whether that is grace."""
+    """What one item gives: whether it stands now, until when (None: no end is known), whether it renews, whether that is grace."""
     stands: bool
     until: int | None = None
+    renews: bool = False
     grace: bool = False
 
 
-def access(sub, item, *, grace_days, now):
-    """What this item of this subscription gives at `now`.
+def access(sub, item, *, terms, now):
+    """What this item of this subscription gives at `now` on the offer's `terms`.
 
-    active and trialing stand until the scheduled end, if there is one; past_due stands for the offer's grace, counted
-    from the start of the item's period (Stripe moves the period on although the renewal is unpaid); nothing else stands.
+    active and trialing stand until the scheduled end, if there is one; while invoices are voided, until what was paid is over;
+    past_due stands for the days of grace, counted from the start of the item's period (Stripe moves the period on although the
+    renewal is unpaid); a purchase stands for its days, or for good; nothing else stands.
     """
-    if sub.status in _PAID:
-        until, grace = sub.scheduled_end, False
+    end, grace, renews = sub.scheduled_end, False, False
+    if sub.status == BOUGHT:
+        end = item.start + terms.days * DAY if terms.days else None
+    elif sub.status in _PAID and sub.void:
+        if not item.paid:
+            return Access(stands=False)
+        end = _earlier(item.end, end)
+    elif sub.status in _PAID or sub.status == "past_due" and item.paid:
+        renews = end is None
     elif sub.status == "past_due":
-        until, grace = item.start + grace_days * DAY, True
-        if sub.scheduled_end is not None:
-            until = min(until, sub.scheduled_end)
+        end, grace = _earlier(item.start + terms.grace_days * DAY, end), True
     else:
         return Access(stands=False)
-    return Access(stands=until is None or now < until, until=until, grace=grace)
+    return Access(stands=end is None or now < end, until=end, renews=renews, grace=grace)
 
 
-def instants(sub, *, grace_days):
+def _earlier(one, other):
+    return one if other is None else min(one, other)
+
+
+def instants(sub, *, terms):
     """Every instant at which this subscription's meaning may change by the clock alone: ends, period ends, grace ends.
 
-    `grace_days` answers for an item how many days of grace its offer gives.
+    `terms` answers for an item what its offer says.
     """
-    if sub.status not in (*_PAID, "past_due"):
+    if sub.status not in (*_PAID, "past_due", BOUGHT):
         return
     for item in sub.items:
-        yield item.end
-        yield item.start + grace_days(item) * DAY
+        said = terms(item)
+        if item.end is not None:
+            yield item.end
+            yield item.start + said.grace_days * DAY
+        elif said.days:
+            yield item.start + said.days * DAY
     if sub.scheduled_end is not None:
         yield sub.scheduled_end

@@ -7,8 +7,8 @@ one, which is called with our key and the header Stripe-Account (docs.stripe.com
 import functools
 
 from chalicelib import ports, settings
-from chalicelib.domain import ids
-from chalicelib.domain.subscription import Unreadable, from_stripe
+from chalicelib.domain import holds, ids
+from chalicelib.domain.subscription import Unreadable, deciding_invoice, from_checkout, from_stripe
 from chalicelib.gateways import wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Unknown
 
@@ -28,23 +28,82 @@ def _client():
 
 
 def read_subscription(key, *, read_at, deadline):
-    """The subscription in normal form, or Unknown. Any failure, 401, 403 and 404 included, is Unknown."""
+    """The subscription or purchase in normal form, or Unknown. Any failure, 401, 403 and 404 included, is Unknown."""
     found = _retrieve(key, deadline)
     if isinstance(found, Unknown):
         return found
     try:
-        return from_stripe(key, found, read_at=read_at)
+        if ids.is_purchase(key):
+            return from_checkout(key, found, read_at=read_at)
+        name = deciding_invoice(found)
+        invoice = _read(lambda api, options: api.invoices.retrieve(name, None, options), ids.parse(key)[1], deadline) if name else None
+        return invoice if isinstance(invoice, Unknown) else from_stripe(key, found, read_at=read_at, invoice=invoice)
     except Unreadable:
         return Unknown("unreadable")
 
 
-def intent_of(key, *, deadline):
-    """The checkout intent that the subscription names, "" when it names none, or Unknown. A claim, not a binding."""
-    found = _retrieve(key, deadline)
+def read_hold(hold, *, read_at, deadline):
+    """The hold with what Stripe says now of its charge and its disputes, or Unknown."""
+    _, account, charge = ids.parse(hold.key)
+    found = _read(lambda api, options: api.charges.retrieve(charge, None, options), account, deadline)
     if isinstance(found, Unknown):
         return found
+    disputes = {"data": []}
+    if found.get("disputed"):
+        disputes = _read(lambda api, options: api.disputes.list({"charge": charge, "limit": 100}, options), account, deadline)
+    if isinstance(disputes, Unknown):
+        return disputes
+    try:
+        return holds.from_stripe(hold, found, disputes["data"], read_at=read_at)
+    except Unreadable:
+        return Unknown("unreadable")
+
+
+def paid_for(key, *, deadline):
+    """What the charge `key` paid for: ("subscription", its id, end of the period) or ("intent", checkout intent, None).
+
+    None when it is for neither; Unknown. Charges no longer name their invoice (docs.stripe.com/changelog/basil/2025-03-31):
+    the payment leads to the invoice, and the invoice to the subscription and the period.
+    """
+    _, account, charge = ids.parse(key)
+    found = _read(lambda api, options: api.charges.retrieve(charge, None, options), account, deadline)
+    if isinstance(found, Unknown) or not (payment := found.get("payment_intent")):
+        return found if isinstance(found, Unknown) else None
+    params = {"payment": {"type": "payment_intent", "payment_intent": payment}, "limit": 1}
+    paid = _read(lambda api, options: api.invoice_payments.list(params, options), account, deadline)
+    if isinstance(paid, Unknown):
+        return paid
+    return _invoiced(paid["data"][0]["invoice"], account, deadline) if paid["data"] else _intended(payment, account, deadline)
+
+
+def _invoiced(name, account, deadline):
+    invoice = _read(lambda api, options: api.invoices.retrieve(name, None, options), account, deadline)
+    if isinstance(invoice, Unknown):
+        return invoice
+    try:
+        subscription = (invoice["parent"] or {})["subscription_details"]["subscription"]
+        until = max(line["period"]["end"] for line in invoice["lines"]["data"])
+    except (KeyError, TypeError, ValueError):   # an invoice for something else
+        return None
+    return "subscription", subscription, until
+
+
+def _intended(payment, account, deadline):
+    intent = _read(lambda api, options: api.payment_intents.retrieve(payment, None, options), account, deadline)
+    return intent if isinstance(intent, Unknown) else _claim(intent, "intent")
+
+
+def _claim(found, kind=None):
+    """The checkout intent that an object names, or "" (None with `kind`, else a triple as of `paid_for`)."""
     intent = (found.get("metadata") or {}).get("rolekeep_intent", "")
-    return intent if ids.valid("intent", intent) else ""
+    intent = intent if ids.valid("intent", intent) else ""
+    return intent if kind is None else (kind, intent, None) if intent else None
+
+
+def intent_of(key, *, deadline):
+    """The checkout intent that the subscription or purchase names, "" when it names none, or Unknown. A claim, not a binding."""
+    found = _retrieve(key, deadline)
+    return found if isinstance(found, Unknown) else _claim(found)
 
 
 def open_invoice(key, *, deadline):
@@ -61,14 +120,18 @@ def open_invoice(key, *, deadline):
             "url": invoice.get("hosted_invoice_url")}
 
 
-def start_checkout(*, account, price, intent, customer, success_url, cancel_url, deadline):
-    """Done({id, url}) of a Checkout Session whose subscription will carry the intent; Refused or InDoubt otherwise."""
-    params = {
-        "mode": "subscription", "line_items": [{"price": price, "quantity": 1}],
-        "client_reference_id": intent, "subscription_data": {"metadata": {"rolekeep_intent": intent}},
-        "success_url": success_url, "cancel_url": cancel_url}
+def start_checkout(*, account, price, once, intent, customer, success_url, cancel_url, deadline):
+    """Done({id, url}) of a Checkout Session whose subscription, or with `once` whose payment, will carry the intent; Refused
+    or InDoubt otherwise.
+    """
+    carried = {"metadata": {"rolekeep_intent": intent}}
+    mode = {"mode": "payment", "payment_intent_data": carried, **carried} if once else {"mode": "subscription", "subscription_data": carried}
+    params = {**mode, "line_items": [{"price": price, "quantity": 1}], "client_reference_id": intent,
+              "success_url": success_url, "cancel_url": cancel_url}
     if customer:
         params["customer"] = customer
+    elif once:      # without one there would be no billing portal to show the receipt in
+        params["customer_creation"] = "always"
     return _write(lambda api, options: api.checkout.sessions.create(params, options), account, deadline,
                   idempotency_key=f"checkout-{intent}-{'known' if customer else 'new'}")
 
@@ -119,8 +182,11 @@ def _update(key, params, idempotency_key, deadline):
 
 
 def _retrieve(key, deadline):
-    _, account, subscription = ids.parse(key)
-    return _read(lambda api, options: api.subscriptions.retrieve(subscription, None, options), account, deadline)
+    _, account, name = ids.parse(key)
+    if not ids.is_purchase(key):
+        return _read(lambda api, options: api.subscriptions.retrieve(name, None, options), account, deadline)
+    shown = {"expand": ["payment_intent.latest_charge", "line_items"]}
+    return _read(lambda api, options: api.checkout.sessions.retrieve(name, shown, options), account, deadline)
 
 
 def _read(call, account, deadline):

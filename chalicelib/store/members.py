@@ -62,7 +62,6 @@ def create(*, user, server, now):
     except PutError as error:
         if not condition_failed(error):
             raise
-        # A row of before there were holds has no map to put one into.
         Membership(user, server).update([Membership.holds.set(Membership.holds | {})])
 
 
@@ -99,6 +98,8 @@ def request(*, user, server, token, now, wall, lease_seconds, cause, subscriptio
     if hold:
         path = Membership.holds[hold.key]
         actions += [path.set(path | hold.facts()), Membership.lookups.add({hold.key})]
+    else:   # a row of before there were holds has no map to put one into
+        actions.append(Membership.holds.set(Membership.holds | {}))
     if look:
         actions.append(Membership.look.set(True))
     condition = Membership.requested.exists()

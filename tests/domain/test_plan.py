@@ -25,7 +25,7 @@ def sub(name="sub_1", bought="gold", status="active", account="operator", end=NO
 
 
 def wanted(*subs, now=NOW):
-    return rules.wanted(subs, SERVER, now)
+    return rules.wanted(subs, (), SERVER, now)
 
 
 def test_fault_38_T28_a_role_stays_while_one_reason_stands():

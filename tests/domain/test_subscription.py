@@ -2,7 +2,7 @@
 import pytest
 
 from chalicelib.domain import subscription
-from chalicelib.domain.subscription import DAY, Item, Subscription, Unreadable, access, from_facts, from_stripe
+from chalicelib.domain.subscription import DAY, Item, Subscription, Terms, Unreadable, access, deciding_invoice, from_checkout, from_facts, from_stripe, instants
 
 KEY = "stripe:operator:sub_1"
 NOW = 1_800_000_000
@@ -19,8 +19,8 @@ def sub(status="active", **changes):
     return Subscription(key=KEY, status=status, items=(Item("price_a", NOW - DAY, NOW + 29 * DAY),), **changes)
 
 
-def given(one, *, now=NOW, grace_days=7):
-    return access(one, one.items[0], grace_days=grace_days, now=now)
+def given(one, *, now=NOW, terms=Terms(7)):
+    return access(one, one.items[0], terms=terms, now=now)
 
 
 def test_T24_the_period_is_read_from_the_items():
@@ -108,7 +108,7 @@ def test_fault_44_grace_counts_from_the_start_of_the_unpaid_period():
     start = one.items[0].start
     assert given(one, now=start + 7 * DAY - 1) == subscription.Access(True, start + 7 * DAY, grace=True)
     assert not given(one, now=start + 7 * DAY).stands
-    assert not given(one, grace_days=0).stands
+    assert not given(one, terms=Terms(0)).stands
 
 
 def test_a_scheduled_end_before_the_end_of_grace_is_the_end():
@@ -117,3 +117,127 @@ def test_a_scheduled_end_before_the_end_of_grace_is_the_end():
 
 def test_a_terminal_subscription_is_not_scheduled_whatever_its_flags_say():
     assert not sub("canceled", cancel_at_period_end=True, cancel_at=NOW).scheduled
+
+
+# Several items, paused collection
+
+
+def line(item, end):
+    return {"period": {"start": end - 30 * DAY, "end": end}, "parent": {"subscription_item_details": {"subscription_item": item}}}
+
+
+def invoice(status, *lines, more=False):
+    return {"id": "in_1", "status": status, "lines": {"data": list(lines), "has_more": more}}
+
+
+def item(name, price, end, days=30):
+    return {"id": name, "price": {"id": price}, "current_period_start": end - days * DAY, "current_period_end": end}
+
+
+MONTHLY, YEARLY = item("si_m", "price_m", NOW + 29 * DAY), item("si_y", "price_y", NOW + 300 * DAY, 365)
+
+
+def mixed(**changes):
+    return answer(items={"data": [MONTHLY, YEARLY]}, latest_invoice="in_1", **changes)
+
+
+def test_fault_44_T25_a_failed_renewal_of_one_item_leaves_the_other_paid_until_its_own_end():
+    failed = mixed(status="past_due")
+    assert deciding_invoice(failed) == "in_1"
+    one = from_stripe(KEY, failed, read_at=NOW, invoice=invoice("open", line("si_m", NOW + 29 * DAY)))
+    monthly, yearly = (access(one, each, terms=Terms(7), now=NOW) for each in one.items)
+    assert (monthly.grace, monthly.until) == (True, MONTHLY["current_period_start"] + 7 * DAY)
+    assert (yearly.stands, yearly.grace, yearly.renews) == (True, False, True)
+    assert not access(one, one.items[0], terms=Terms(7), now=MONTHLY["current_period_start"] + 7 * DAY).stands
+
+
+def test_nothing_more_is_asked_where_the_status_says_it_all():
+    assert deciding_invoice(mixed()) is None and deciding_invoice(answer(status="past_due", latest_invoice="in_1")) is None
+    for behavior in ("keep_as_draft", "mark_uncollectible"):
+        assert deciding_invoice(answer(pause_collection={"behavior": behavior, "resumes_at": None}, latest_invoice="in_1")) is None
+
+
+def test_fault_44_while_invoices_are_voided_what_was_paid_lasts_and_no_longer():
+    paused = answer(pause_collection={"behavior": "void", "resumes_at": None}, latest_invoice={"id": "in_1"})
+    paused["items"]["data"][0]["id"] = "si_1"
+    assert deciding_invoice(paused) == "in_1"
+    paid = from_stripe(KEY, paused, read_at=NOW, invoice=invoice("paid", line("si_1", NOW + 29 * DAY)))
+    given_now = access(paid, paid.items[0], terms=Terms(7), now=NOW)
+    assert (given_now.stands, given_now.until, given_now.renews) == (True, NOW + 29 * DAY, False)
+    for status in ("draft", "void", "open", "uncollectible"):
+        voided = from_stripe(KEY, paused, read_at=NOW, invoice=invoice(status, line("si_1", NOW + 29 * DAY)))
+        assert not access(voided, voided.items[0], terms=Terms(7), now=NOW).stands
+
+
+def test_paused_collection_of_services_that_go_on_changes_nothing():
+    for behavior in ("keep_as_draft", "mark_uncollectible"):
+        one = from_stripe(KEY, answer(pause_collection={"behavior": behavior, "resumes_at": None}), read_at=NOW)
+        assert access(one, one.items[0], terms=Terms(7), now=NOW).renews
+
+
+@pytest.mark.parametrize("odd", [invoice("open", line("si_m", NOW), more=True), {"status": "open"}, {"lines": {}}, 
+                                 invoice("open", {"parent": line("si_m", NOW)["parent"]})])
+def test_an_invoice_that_cannot_be_read_whole_is_unknown(odd):
+    with pytest.raises(Unreadable):
+        from_stripe(KEY, mixed(status="past_due"), read_at=NOW, invoice=odd)
+
+
+def test_facts_of_the_version_before_are_read():
+    facts = sub("past_due").facts()
+    for name in ("void", "charge", "troubled"):
+        del facts[name]
+    for each in facts["items"]:
+        del each["paid"]
+    assert from_facts(KEY, facts) == sub("past_due")
+
+
+# Purchases
+
+BOUGHT_KEY = "stripe:operator:cs_test_1"
+
+
+def session(status="complete", payment="paid", intent="succeeded", **changes):
+    charge = {"id": "ch_1", "created": NOW - 5, "amount_refunded": 0, "disputed": False}
+    return {"id": "cs_test_1", "mode": "payment", "status": status, "payment_status": payment, "created": NOW - 60, "customer": "cus_1",
+            "payment_intent": {"status": intent, "latest_charge": charge}, "line_items": {"has_more": False, "data": [{"price": {"id": "price_a"}}]}} | changes
+
+
+def bought(**changes):
+    return from_checkout(BOUGHT_KEY, session(**changes), read_at=NOW)
+
+
+def test_a_lifetime_purchase_stands_for_good_and_does_not_renew():
+    given_now = access(bought(), bought().items[0], terms=Terms(), now=NOW + 10_000 * DAY)
+    assert (given_now.stands, given_now.until, given_now.renews) == (True, None, False)
+    assert list(instants(bought(), terms=lambda item: Terms())) == []
+
+
+def test_M10_a_purchase_of_some_days_ends_that_many_days_after_the_payment_to_the_second():
+    one, end = bought(), NOW - 5 + 30 * DAY
+    assert access(one, one.items[0], terms=Terms(days=30), now=end - 1).stands
+    assert not access(one, one.items[0], terms=Terms(days=30), now=end).stands
+    assert list(instants(one, terms=lambda item: Terms(days=30))) == [end]
+
+
+@pytest.mark.parametrize("shown, status", [
+    ({}, "bought"), ({"payment": "no_payment_required", "payment_intent": None}, "bought"), ({"status": "open", "payment": "unpaid"}, "open"),
+    ({"status": "expired", "payment": "unpaid"}, "expired"), ({"payment": "unpaid", "intent": "processing"}, "processing"),
+    ({"payment": "unpaid", "intent": "requires_payment_method"}, "failed"), ({"payment": "unpaid", "intent": "canceled"}, "failed")])
+def test_T30_only_a_payment_that_was_made_gives_access(shown, status):
+    one = bought(**shown)
+    assert one.status == status and access(one, one.items[0], terms=Terms(), now=NOW).stands is (status == "bought")
+    assert one.terminal is (status in ("expired", "failed"))
+
+
+def test_a_refund_or_dispute_of_a_purchase_shows_in_its_own_reading():
+    assert not bought().troubled and bought().charge == "ch_1"
+    for trouble in ({"amount_refunded": 1}, {"disputed": True}):
+        charge = session()["payment_intent"]["latest_charge"] | trouble
+        assert bought(payment_intent={"status": "succeeded", "latest_charge": charge}).troubled
+
+
+@pytest.mark.parametrize("odd", [{"id": "cs_test_2"}, {"mode": "subscription"}, {"status": "new"}, {"payment": "maybe"}, {"line_items": None},
+                                 {"line_items": {"has_more": True, "data": []}}, {"payment_intent": "pi_1"}])
+def test_a_session_that_cannot_be_read_is_unknown(odd):
+    with pytest.raises(Unreadable):
+        bought(**odd)
