@@ -207,10 +207,10 @@ class Billing:
         if sub["status"] == "active":
             with self.world.changing(sub, "customer.subscription.updated"):
                 sub["status"] = "past_due"
-        self.pauses.after_attempt(sub, invoice, paid=False, over=not retrying)
         self._delinquent(sub)
-        if not retrying and sub["status"] == "past_due":
+        if not retrying and invoice["auto_advance"] and sub["status"] == "past_due":  # an invoice that only somebody's call tries ends nothing
             self._give_up(sub, invoice)
+        self.pauses.after_attempt(sub, invoice, paid=False, over=not retrying)
 
     def _give_up(self, sub, invoice):
         with self.world.changing(invoice, "invoice.updated"):

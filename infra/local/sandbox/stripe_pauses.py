@@ -70,7 +70,8 @@ class Pauses:
     def enter(self, sub, why):
         """`sub` is paused; `why` is the type in status_details."""
         with self.world.changing(sub, "customer.subscription.updated"):
-            sub |= {"status": "paused", "status_details": {"paused": {"subscription": {"type": why}}}}
+            sub |= {"status": "paused", "status_details": {"paused": {
+                "subscription": {"type": why}, "transitioned_at": self.world.now, "type": "subscription"}}}
             for entry in sub["items"]["data"]:
                 entry["current_period_end"] = min(entry["current_period_end"], self.world.now)
         self.world.emit("customer.subscription.paused", sub)

@@ -131,7 +131,8 @@ class Plans:
         schedule = self.of(sub)
         if schedule is None or schedule["current_phase"]["end_date"] > self.world.now:
             return
-        following = next((p for p in schedule["phases"] if p["start_date"] >= schedule["current_phase"]["end_date"]), None)
+        place = max(n for n, p in enumerate(schedule["phases"]) if p["start_date"] == schedule["current_phase"]["start_date"])
+        following = next(iter(schedule["phases"][place + 1:]), None)
         if following is None:
             return self._let_go(sub, schedule)
         for entry, wanted in zip(sub["items"]["data"], following["items"], strict=True):
