@@ -16,6 +16,7 @@ DAY = 86400
 HOOK = "http://product.test/webhooks/stripe/operator"
 SECRETS = ("whsec_one", "whsec_two")
 WORKS, FAILS_LATER, DECLINED = "4242424242424242", "4000000000000341", "4000000000000002"
+ASKS = "4000002500003155"  # the bank asks its owner once
 
 
 @cache
@@ -93,6 +94,31 @@ class Account:
         status, _, text = self.page("POST", session["url"], {"email": "ada@example.com", "number": number})
         assert status == 303, text
         return self.sub(self.api("GET", f"/v1/checkout/sessions/{session['id']}")["subscription"])
+
+    def trial(self, days=14, number=WORKS, **more):
+        """The trialing subscription that a completed Checkout made; `number` None: without a card."""
+        more |= {"payment_method_collection": "if_required"} if number is None else {}
+        return self.buy(number or "", **{"subscription_data[trial_period_days]": days, **more})
+
+    def customer(self, number=WORKS):
+        """The id of a new customer, who pays with that card."""
+        key = self.api("POST", "/v1/customers", {"email": "bo@example.com"})["id"]
+        if number:
+            self.control("POST", f"customers/{key}/card", {"number": number})
+        return key
+
+    def subscribe(self, *prices, customer=None, expect=200, **more):
+        """The subscription that POST /v1/subscriptions made (or its error)."""
+        items = {f"items[{place}][price]": price for place, price in enumerate(prices)}
+        return self.api("POST", "/v1/subscriptions", {"customer": customer or self.customer(), **items, **more}, expect=expect)
+
+    def invoice(self, key):
+        """The invoice as the API shows it."""
+        return self.api("GET", f"/v1/invoices/{key}")
+
+    def invoices(self, sub, **more):
+        """The subscription's invoices, oldest first."""
+        return self.api("GET", "/v1/invoices", {"subscription": sub["id"], "limit": 100, **more})["data"][::-1]
 
     def sub(self, key):
         """The subscription as the API shows it."""

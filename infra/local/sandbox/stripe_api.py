@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from . import stripe_objects as objects
 from .stripe_billing import OVER, item_end
+from .stripe_items import check_together, last_end
 from .stripe_params import Refusal, http_url, missing
 from .stripe_portal import set_metadata
+from .stripe_subscriptions import UPDATES, Subscriptions
+from .stripe_trials import wish as trial_wish
 
 CONFIGURATION = ("business_profile", "default_return_url", "features", "login_page", "metadata", "name")
 LISTING = ("limit", "starting_after", "ending_before")
@@ -21,11 +24,15 @@ class Route:
     carry_out: object
     understood: tuple
 
+    @classmethod
+    def of(cls, operation, carry_out, *understood):
+        """The route of "POST /v1/prices/{id}"."""
+        method, path = operation.split(" ")
+        pattern = re.compile(re.sub(r"\{\w+\}", r"([^/]+)", path) + "$")
+        return cls(method, pattern, operation, carry_out, understood)
 
-def _route(operation, carry_out, *understood):
-    method, path = operation.split(" ")
-    pattern = re.compile(re.sub(r"\{\w+\}", r"([^/]+)", path) + "$")
-    return Route(method, pattern, operation, carry_out, understood)
+
+_route = Route.of
 
 
 class Api:
@@ -33,7 +40,8 @@ class Api:
 
     def __init__(self, world, billing, portal):
         self.world, self.billing, self.portal = world, billing, portal
-        self.routes = _routes(self)
+        self.subscriptions = Subscriptions(self)
+        self.routes = [*_routes(self), *(Route.of(*route) for route in self.subscriptions.routes())]
 
     def find(self, method, path):
         """The route and its path ids. Refusal for a URL Stripe does not have, or that this sandbox does not."""
@@ -87,24 +95,31 @@ class Api:
                 raise missing(name)
         if params["mode"] != "subscription":
             raise Refusal(400, "This sandbox only has Checkout in subscription mode.", code="sandbox_not_implemented", param="mode")
-        if len(lines) != 1 or lines[0].get("quantity", 1) != 1 or "price" not in lines[0]:
-            raise Refusal(400, "This sandbox sells one price with quantity 1.", code="sandbox_not_implemented", param="line_items")
-        price = self.world.find("price", lines[0]["price"], "line_items[0][price]")
-        self._sellable(price, params)
+        if any(line.get("quantity", 1) != 1 or "price" not in line for line in lines):
+            raise Refusal(400, "This sandbox sells prices with quantity 1.", code="sandbox_not_implemented", param="line_items")
+        prices = [self.world.find("price", line["price"], f"line_items[{place}][price]") for place, line in enumerate(lines)]
+        for place, price in enumerate(prices):
+            self._sellable(price, params, place)
+        check_together(prices, flexible=True, mixed=False)
         for name in ("success_url", "cancel_url"):
             if name in params:
                 http_url(params[name], name)
         key = "cs_test_a1" + self.world.draw(56)
-        session = objects.checkout_session(params, key=key, now=self.world.now, url=f"{self.world.public_url()}/c/pay/{key}", price_object=price)
+        session = objects.checkout_session(params, key=key, now=self.world.now, url=f"{self.world.public_url()}/c/pay/{key}", price_object=prices[0])
         data = params.get("subscription_data", {})
-        self.world.inside(key).update(price=price["id"], metadata=data.get("metadata") or {}, mode=data.get("billing_mode", {}).get("type"))
+        ends, without = trial_wish(data, self.world.now, at="subscription_data", least=2 * 86400)
+        session |= dict.fromkeys(("amount_subtotal", "amount_total"), 0 if ends else sum(price["unit_amount"] or 0 for price in prices))
+        session["payment_method_collection"] = params.get("payment_method_collection", "always")
+        self.world.inside(key).update(prices=[price["id"] for price in prices], metadata=data.get("metadata") or {},
+                                      mode=data.get("billing_mode", {}).get("type"), missing=without,
+                                      trial={name: data[name] for name in ("trial_period_days", "trial_end") if name in data})
         return self.world.add(session)
 
-    def _sellable(self, price, params):
+    def _sellable(self, price, params, place=0):
         if price["type"] != "recurring":
             raise Refusal(400, "You must provide at least one recurring price in `subscription` mode when using prices.", param="line_items")
         if not price["active"]:
-            raise Refusal(400, "The price specified is inactive. This field only accepts active prices.", param="line_items[0][price]")
+            raise Refusal(400, "The price specified is inactive. This field only accepts active prices.", param=f"line_items[{place}][price]")
         if "customer" in params:
             self.world.find("customer", params["customer"], "customer")
             if "customer_email" in params:
@@ -120,7 +135,7 @@ class Api:
         wanted = params.get("status")
         shown = {"all": lambda s: True, "ended": lambda s: s["status"] in OVER, None: lambda s: s["status"] != "canceled"}
         chosen = shown.get(wanted, lambda s: s["status"] == wanted)
-        return self._page("subscription", params, "/v1/subscriptions", lambda s: chosen(s)
+        return self.page("subscription", params, "/v1/subscriptions", lambda s: chosen(s)
                           and params.get("customer", s["customer"]) == s["customer"]
                           and ("price" not in params or any(i["price"]["id"] == params["price"] for i in s["items"]["data"])))
 
@@ -132,18 +147,23 @@ class Api:
             raise Refusal(400, "A canceled subscription can only update its cancellation_details and metadata.")
         if {"cancel_at", "cancel_at_period_end"} <= changes:
             raise Refusal(400, "You may only specify one of these parameters: cancel_at, cancel_at_period_end.")
+        self.subscriptions.check(sub, params)
         when = self._cancel_at(params["cancel_at"], sub) if "cancel_at" in params else None
         if params.get("default_payment_method"):
             method = self.world.find("payment_method", params["default_payment_method"], "default_payment_method")
             if method["customer"] != sub["customer"]:
                 raise Refusal(400, f"The customer does not have a payment method with the ID {method['id']}.", param="default_payment_method")
-        self._change(sub, params, when)
+        with self.world.changing(sub, "customer.subscription.updated"):
+            self._change(sub, params, when)
+            bills = self.subscriptions.change(sub, params)
+        for bill in bills:
+            bill()
         return sub
 
     def _change(self, sub, params, when):
         details = {name: value or None for name, value in params.get("cancellation_details", {}).items()}
         flexible = sub["billing_mode"]["type"] == "flexible"
-        with self.world.changing(sub, "customer.subscription.updated"):
+        with self.world.changing(sub):
             set_metadata(sub, params)
             sub["cancellation_details"] |= details
             if "default_payment_method" in params:
@@ -164,7 +184,7 @@ class Api:
         if wish == "":
             return None
         if isinstance(wish, str):
-            return item_end(sub)
+            return last_end(sub) if wish == "max_period_end" else item_end(sub)
         if wish <= self.world.now:
             raise Refusal(400, "The `cancel_at` timestamp must be in the future.", param="cancel_at")
         return wish
@@ -187,11 +207,11 @@ class Api:
                     and params.get("subscription") in (None, invoice["parent"]["subscription_details"]["subscription"]))
         if "subscription" in params:
             self.world.find("subscription", params["subscription"], "subscription")
-        return self._page("invoice", params, "/v1/invoices", chosen)
+        return self.page("invoice", params, "/v1/invoices", chosen)
 
     def pay_invoice(self, params, key):
         invoice = self.world.find("invoice", key, "invoice")
-        if invoice["status"] != "open":
+        if invoice["status"] not in ("open", "uncollectible"):
             raise Refusal(400, "Invoice is already paid" if invoice["status"] == "paid" else "This invoice can no longer be paid",
                           code="invoice_not_editable" if invoice["status"] == "draft" else None)
         if not self.billing.pay(invoice):
@@ -205,7 +225,7 @@ class Api:
         pattern = re.compile("|".join(re.escape(t).replace(r"\*", ".*") for t in types))
         waiting = {item["event"] for item in self.world.state["deliveries"]} | self.failed_events()
         success = params.get("delivery_success")
-        return self._page("event", params, "/v1/events", lambda e: pattern.fullmatch(e["type"]) and within(e["created"], params.get("created"))
+        return self.page("event", params, "/v1/events", lambda e: pattern.fullmatch(e["type"]) and within(e["created"], params.get("created"))
                           and (success is None or success != (e["id"] in waiting)))
 
     def failed_events(self):
@@ -213,13 +233,13 @@ class Api:
         return {key for key, inside in self.world.state["attempts"].items() if inside and not any(200 <= a["status"] < 300 for a in inside)}
 
     def list_configurations(self, params):
-        return self._page("billing_portal.configuration", params, "/v1/billing_portal/configurations",
+        return self.page("billing_portal.configuration", params, "/v1/billing_portal/configurations",
                           lambda c: all(params.get(name, c[name]) == c[name] for name in ("active", "is_default")))
 
     def account(self, params):
         return objects.account(self.world.account, created=1700000000, name="Rolekeep sandbox")
 
-    def _page(self, kind, params, url, chosen):
+    def page(self, kind, params, url, chosen):
         """One page of a list, newest first."""
         limit = params.get("limit", 10)
         if not 1 <= limit <= 100:
@@ -262,12 +282,14 @@ def _routes(api):
                "invoice_settings[default_payment_method]"),
         _route("POST /v1/checkout/sessions", api.create_checkout, "mode", "line_items[price]", "line_items[quantity]",
                "client_reference_id", "subscription_data[metadata]", "subscription_data[billing_mode][type]", "success_url",
-               "cancel_url", "customer", "customer_email", "metadata", "expires_at", "locale"),
+               "cancel_url", "customer", "customer_email", "metadata", "expires_at", "locale", "payment_method_collection",
+               "subscription_data[trial_period_days]", "subscription_data[trial_end]",
+               "subscription_data[trial_settings][end_behavior][missing_payment_method]"),
         _route("GET /v1/checkout/sessions/{id}", api.get("checkout.session", "session")),
         _route("GET /v1/subscriptions", api.list_subscriptions, *LISTING, "customer", "status", "price"),
         _route("GET /v1/subscriptions/{subscription}", api.get("subscription")),
         _route("POST /v1/subscriptions/{subscription}", api.update_subscription, "cancel_at", "cancel_at_period_end",
-               "cancellation_details[comment]", "cancellation_details[feedback]", "metadata", "default_payment_method"),
+               "cancellation_details[comment]", "cancellation_details[feedback]", "metadata", "default_payment_method", *UPDATES),
         _route("DELETE /v1/subscriptions/{subscription}", api.cancel_subscription, "cancellation_details[comment]",
                "cancellation_details[feedback]"),
         _route("GET /v1/invoices", api.list_invoices, *LISTING, "subscription", "status", "customer"),
@@ -280,7 +302,8 @@ def _routes(api):
         _route("POST /v1/billing_portal/configurations/{configuration}",
                lambda params, key: api.portal.update(key, params), *CONFIGURATION, "active"),
         _route("POST /v1/billing_portal/sessions", api.portal.open, "customer", "configuration", "return_url", "locale",
-               "flow_data[type]", "flow_data[after_completion]", "flow_data[subscription_cancel][subscription]"),
+               "flow_data[type]", "flow_data[after_completion]", "flow_data[subscription_cancel][subscription]",
+               "flow_data[subscription_update][subscription]"),
         _route("GET /v1/events", api.list_events, *LISTING, "type", "types", "created", "delivery_success"),
         _route("GET /v1/events/{id}", api.get("event")),
     ]

@@ -1,13 +1,16 @@
 """The life of subscriptions and invoices in the Stripe sandbox: begin, renew, fail, recover, end. Sources: docs/sandbox-stripe-notes.md."""
-import calendar
-import copy
-from datetime import datetime, timedelta, timezone
-
+from . import stripe_items as items
 from . import stripe_objects as objects
+from .stripe_begin import Begin
+from .stripe_items import next_end
+from .stripe_pauses import Pauses
+from .stripe_plans import Plans
+from .stripe_trials import Trials
 
 LIVE = ("trialing", "active", "past_due", "unpaid", "paused", "incomplete")
 OVER = ("canceled", "incomplete_expired")
 DAY = 86400
+ACTION = "authentication_required"
 
 # Stripe's test cards (docs.stripe.com/testing): what attaching and what charging one answers; None means it works.
 DECLINES = {
@@ -17,6 +20,8 @@ DECLINES = {
     "4000000000000002": ("generic_decline", "generic_decline"),
     "4000000000009995": ("insufficient_funds", "insufficient_funds"),
     "4000000000000069": ("expired_card", "expired_card"),
+    "4000002500003155": (None, ACTION),  # until its owner has been asked once
+    "4000002760003184": (None, ACTION),  # every time
 }
 
 
@@ -31,26 +36,6 @@ class CardDeclined(Exception):
         self.code = code
 
 
-def period_end(anchor, count, recurring):
-    """The instant `count` periods after `anchor` (epoch seconds): Jan 31 gives Feb 28, Mar 31, Apr 30, in UTC like Stripe."""
-    count *= recurring["interval_count"]
-    at = datetime.fromtimestamp(anchor, timezone.utc)
-    if recurring["interval"] in ("day", "week"):
-        return int((at + timedelta(days=count * (7 if recurring["interval"] == "week" else 1))).timestamp())
-    months = at.year * 12 + at.month - 1 + count * (12 if recurring["interval"] == "year" else 1)
-    year, month = divmod(months, 12)
-    day = min(at.day, calendar.monthrange(year, month + 1)[1])
-    return int(at.replace(year=year, month=month + 1, day=day).timestamp())
-
-
-def next_end(sub, start):
-    """The end of the period that begins at `start`, counted from the subscription's anchor."""
-    recurring, anchor, count = sub["items"]["data"][0]["price"]["recurring"], sub["billing_cycle_anchor"], 1
-    while period_end(anchor, count, recurring) <= start:
-        count += 1
-    return period_end(anchor, count, recurring)
-
-
 def item_end(sub):
     """The earliest period end of the subscription's items; None when an order by hand took them all away."""
     ends = (item.get("current_period_end") for item in sub["items"]["data"])
@@ -62,11 +47,13 @@ class Billing:
 
     def __init__(self, world):
         self.world = world
+        self.beginnings, self.trials = Begin(world, self), Trials(world, self)
+        self.pauses, self.plans = Pauses(world, self), Plans(world, self)
 
     # cards
 
-    def attach(self, customer, number):
-        """`number` is a card on file of `customer` (its id is returned), or CardDeclined."""
+    def attach(self, customer, number, *, asked=False):
+        """`number` is a card on file of `customer` (its id is returned), or CardDeclined. `asked`: its owner was, for later charges."""
         number = "".join(number.split())
         attaching, _ = DECLINES.get(number, ("test_mode_live_card", None))
         if attaching:
@@ -74,6 +61,8 @@ class Billing:
         method = objects.payment_method(number, key="pm_1" + self.world.draw(23), now=self.world.now,
                                         customer_id=customer["id"], email=customer["email"], fingerprint=self.world.draw(16))
         self.world.state["cards"][method["id"]] = number
+        if asked:
+            self.authenticated(method["id"])
         return self.world.add(method, "payment_method.attached")["id"]
 
     def use_card(self, customer, method_id):
@@ -88,52 +77,56 @@ class Billing:
         """The customer's subscriptions that have not ended, oldest first."""
         return [s for s in self.world.all("subscription") if s["customer"] == customer["id"] and s["status"] not in OVER]
 
-    def _decline(self, sub_or_invoice, outcome=None):
-        customer = self.world.find("customer", sub_or_invoice["customer"])
+    def authenticated(self, method):
+        """The owner of this card has been asked by the bank, and said yes."""
+        self.world.inside(method)["authenticated"] = True
+
+    def why_declined(self, sub_or_invoice, outcome=None):
+        """Why a charge would be declined, None when it would not. `outcome` ("succeed" | "action" | "decline") is said beforehand."""
         if outcome:
-            return None if outcome == "succeed" else "generic_decline"
+            return {"succeed": None, "action": ACTION}.get(outcome, "generic_decline")
+        customer = self.world.find("customer", sub_or_invoice["customer"])
         method = sub_or_invoice.get("default_payment_method") or customer["invoice_settings"]["default_payment_method"]
-        return DECLINES[self.world.state["cards"][method]][1] if method else "missing_payment_method"
+        number = self.world.state["cards"][method] if method else None
+        why = DECLINES[number][1] if method else "missing_payment_method"
+        known = number == "4000002500003155" and self.world.state["inside"].get(method, {}).get("authenticated")
+        return None if why == ACTION and known else why
 
     # begin
 
     def check_chargeable(self, number):
         """CardDeclined when a charge to this card would be declined."""
         refused = next((why for why in DECLINES.get("".join(number.split()), ("test_mode_live_card",)) if why), None)
-        if refused:
+        if refused and refused != ACTION:
             raise CardDeclined(refused)
 
-    def begin(self, price, *, customer, number, metadata, mode):
-        """A paid subscription to `price` (its object is returned), or CardDeclined and nothing has begun."""
-        self.check_chargeable(number)
-        world, now = self.world, self.world.now
-        method = self.attach(customer, number)
-        with world.changing(customer, "customer.updated"):
-            customer["currency"] = price["currency"]
-        sub = objects.subscription(copy.deepcopy(price), key="sub_1" + world.draw(23), item_key="si_" + world.draw(14), now=now,
-                                   period_end=period_end(now, 1, price["recurring"]), customer_id=customer["id"],
-                                   mode=mode or world.options.billing_mode, metadata=metadata)
-        invoice = self._draft(sub, "subscription_create", paid_period=(now, now))
-        sub["latest_invoice"] = invoice["id"]
-        world.add(sub, "customer.subscription.created")
-        self._finalize(invoice)
-        with world.changing(sub, "customer.subscription.updated"):
-            sub["default_payment_method"] = method
-            self._mark_paid(invoice)
-            sub["status"] = "active"
-        return sub
+    def begin(self, prices, *, customer, number, **more):
+        """A subscription to `prices` (its object is returned), or CardDeclined and nothing has begun.
+
+        Without a `number` there is no card. With a trial the card is saved and not charged. `more`: see Begin.create.
+        """
+        if number and not more.get("trial_end"):
+            self.check_chargeable(number)
+        outcome = self.world.options.first_payment
+        if outcome == "decline":
+            raise CardDeclined("generic_decline")
+        method = self.attach(customer, number, asked=bool(more.get("trial_end"))) if number else None
+        return self.beginnings.begin(prices, customer=customer, method=method, outcome=None if outcome == "card" else outcome, **more)
 
     # invoices
 
-    def _draft(self, sub, why, *, paid_period):
+    def draft(self, sub, why, *, paid_period, entries, free=False):
+        """A draft invoice over a period of each of `entries` (over nothing when `free`), and over what was still to be billed."""
         world, entry = self.world, sub["items"]["data"][0]
         invoice = objects.invoice(
             sub, key="in_1" + world.draw(23), line_key="il_1" + world.draw(23), now=world.now, why=why,
             period=(entry["current_period_start"], entry["current_period_end"]), paid_period=paid_period,
             customer_object=world.find("customer", sub["customer"]), account_name="Rolekeep sandbox")
+        items.fill(world, invoice, sub, entries, free=free)
         return world.add(invoice, "invoice.created")
 
-    def _finalize(self, invoice):
+    def finalize(self, invoice):
+        """The draft is open, has a number and a page."""
         customer = self.world.find("customer", invoice["customer"])
         url = f"{self.world.public_url()}/i/{self.world.account}/test_{self.world.draw(40)}"
         self.world.inside(invoice["id"])["url"] = url
@@ -145,7 +138,8 @@ class Billing:
         with self.world.changing(customer):
             customer["next_invoice_sequence"] += 1
 
-    def _mark_paid(self, invoice):
+    def mark_paid(self, invoice):
+        """The invoice is paid."""
         with self.world.changing(invoice):
             invoice |= {"status": "paid", "amount_paid": invoice["amount_due"], "amount_remaining": 0, "attempted": True,
                         "attempt_count": invoice["attempt_count"] + 1, "next_payment_attempt": None, "auto_advance": False}
@@ -162,22 +156,35 @@ class Billing:
         return [i for i in self.world.all("invoice") if i["status"] == "open" and self.subscription_of(i) is sub]
 
     def pay(self, invoice, outcome=None):
-        """One attempt to pay an open invoice with the card on file, or with `outcome` ("succeed" | "decline"). True: paid."""
+        """One attempt to pay an open invoice with the card on file, or with `outcome` (see why_declined). True: paid."""
         sub = self.subscription_of(invoice)
-        why = self._decline({**invoice, "default_payment_method": sub["default_payment_method"]}, outcome)
+        why = self.why_declined({**invoice, "default_payment_method": sub["default_payment_method"]}, outcome) if invoice["amount_due"] else None
         self.world.changed = True
         if why is None:
-            self._mark_paid(invoice)
-            self._recover(sub)
+            self.mark_paid(invoice)
+            self.settled(invoice)
         else:
-            self._fail(sub, invoice)
+            self.fail(sub, invoice, why)
         return why is None
 
-    def _recover(self, sub):
+    def settled(self, invoice):
+        """The subscription is what it is once `invoice` is paid, uncollectible or void.
+
+        Active again when that is its newest one (docs.stripe.com/billing/subscriptions/overview: paid or uncollectible; void: assumption).
+        """
+        sub = self.subscription_of(invoice)
         latest = self.world.find("invoice", sub["latest_invoice"])
-        if sub["status"] in ("past_due", "unpaid") and latest["status"] == "paid":
+        closed = latest["status"] in ("paid", "uncollectible", "void")
+        if sub["status"] == "incomplete" and latest is invoice and invoice["status"] != "paid":
+            if invoice["status"] == "void":
+                self.beginnings.expire(sub)
+        elif sub["status"] in ("past_due", "unpaid", "incomplete") and closed:
             with self.world.changing(sub, "customer.subscription.updated"):
                 sub["status"] = "active"
+        if invoice["status"] == "void":
+            self.pauses.forget(sub, invoice)
+        else:
+            self.pauses.after_attempt(sub, invoice, paid=True)
         self._delinquent(sub)
 
     def _delinquent(self, sub):
@@ -186,19 +193,24 @@ class Billing:
         with self.world.changing(customer, "customer.updated"):
             customer["delinquent"] = owes
 
-    def _fail(self, sub, invoice):
+    def fail(self, sub, invoice, why):
+        """The attempt failed: tried again later, or that was the last one. Authentication is asked for when that is why."""
         tries, waits = invoice["attempt_count"] + 1, self.world.options.retry_days
-        retrying = sub["status"] not in OVER and sub["status"] != "unpaid" and invoice["auto_advance"] and tries <= len(waits)
+        retrying = sub["status"] not in (*OVER, "unpaid", "incomplete") and invoice["auto_advance"] and tries <= len(waits)
+        self.world.inside(invoice["id"])["needs_action"] = why == ACTION
         with self.world.changing(invoice):
             invoice |= {"attempted": True, "attempt_count": tries,
                         "next_payment_attempt": self.world.now + waits[tries - 1] * DAY if retrying else None}
         self.world.emit("invoice.payment_failed", invoice)
+        if why == ACTION:
+            self.world.emit("invoice.payment_action_required", invoice)
         if sub["status"] == "active":
             with self.world.changing(sub, "customer.subscription.updated"):
                 sub["status"] = "past_due"
         self._delinquent(sub)
-        if not retrying and sub["status"] == "past_due":
+        if not retrying and invoice["auto_advance"] and sub["status"] == "past_due":  # an invoice that only somebody's call tries ends nothing
             self._give_up(sub, invoice)
+        self.pauses.after_attempt(sub, invoice, paid=False, over=not retrying)
 
     def _give_up(self, sub, invoice):
         with self.world.changing(invoice, "invoice.updated"):
@@ -211,33 +223,50 @@ class Billing:
     # renew
 
     def renew(self, sub, outcome=None):
-        """The item has its next period and a draft invoice for it, as at every period end.
+        """The items whose periods end first have their next ones and a draft invoice for them; a trial is over.
 
         With `outcome` the draft is finalized and tried at once; without, `Options.draft_seconds` later.
         """
-        entry = sub["items"]["data"][0]
-        before = (entry["current_period_start"], entry["current_period_end"])
         with self.world.changing(sub, "customer.subscription.updated"):
-            for each in sub["items"]["data"]:
-                each["current_period_start"] = entry["current_period_end"] if each is not entry else before[1]
-                each["current_period_end"] = next_end(sub, before[1])
-            invoice = self._draft(sub, "subscription_cycle", paid_period=before)
-            sub["latest_invoice"] = invoice["id"]
-        with self.world.changing(invoice):
-            if sub["status"] == "unpaid":  # Stripe leaves these as drafts for the owner to deal with
+            invoice = self.next_period(sub)
+        self.collect(sub, invoice, at_once=bool(outcome), outcome=outcome)
+
+    def next_period(self, sub):
+        """The draft invoice over the next period of what renews; the caller tells that `sub` changed."""
+        entries = items.first_to_end(sub)
+        before = (entries[0]["current_period_start"], entries[0]["current_period_end"])
+        self.plans.begin_phase(sub)
+        sub["status"] = "active" if sub["status"] == "trialing" else sub["status"]
+        for entry in entries:
+            entry["current_period_start"], entry["current_period_end"] = before[1], next_end(sub, before[1], entry)
+        invoice = self.draft(sub, "subscription_cycle", paid_period=before, entries=entries)
+        sub["latest_invoice"] = invoice["id"]
+        return invoice
+
+    def collect(self, sub, invoice, *, at_once, outcome=None):
+        """The new draft is under way: tried `at_once` or later, or held when collecting is paused or the subscription unpaid."""
+        if sub["pause_collection"]:
+            return self.pauses.hold(sub, invoice)
+        if sub["status"] == "unpaid":  # Stripe leaves these as drafts for the owner to deal with
+            with self.world.changing(invoice):
                 invoice["auto_advance"] = False
-            else:
-                invoice["automatically_finalizes_at"] = self.world.now + self.world.options.draft_seconds
-        if outcome:
+        elif at_once:
             self.finalize_and_pay(invoice, outcome)
+        else:
+            with self.world.changing(invoice):
+                invoice["automatically_finalizes_at"] = self.world.now + self.world.options.draft_seconds
+        return None
 
     def finalize_and_pay(self, invoice, outcome=None):
         """The draft is open, and one attempt to pay it was made."""
-        self._finalize(invoice)
+        self.finalize(invoice)
         self.pay(invoice, outcome)
 
     def renew_now(self, sub, outcome):
         """The current period ended this instant, which is the new anchor, and the renewal had `outcome`."""
+        if sub["status"] == "trialing" and not sub["cancel_at_period_end"] and sub["cancel_at"] is None:
+            return self.trials.finish_now(sub, outcome)
+        self.plans.shorten_phase(sub)
         with self.world.changing(sub):
             sub["billing_cycle_anchor"] = self.world.now
             for each in sub["items"]["data"]:
@@ -267,6 +296,7 @@ class Billing:
 
     def portal_cancel(self, sub, *, mode, details):
         """What the cancel button of the billing portal does: docs.stripe.com/billing/subscriptions/billing-mode/compare for the two forms."""
+        self.plans.release(sub)  # with a schedule the flag could not be set: assumption
         if mode == "immediately":
             return self.end(sub, reason="cancellation_requested", details=details)
         flexible = sub["billing_mode"]["type"] == "flexible"
@@ -277,6 +307,7 @@ class Billing:
         with self.world.changing(sub):
             sub |= {"status": "canceled", "ended_at": self.world.now, "canceled_at": sub["canceled_at"] or self.world.now}
             sub["cancellation_details"] |= {**(details or {}), "reason": reason}
+        self.plans.ended(sub)
         self.world.emit("customer.subscription.deleted", sub)
         for invoice in self.world.all("invoice"):
             if invoice["status"] in ("draft", "open") and self.subscription_of(invoice) is sub:
@@ -288,10 +319,12 @@ class Billing:
     def due(self):
         """Everything that time alone will do, as (instant, rank, id, what); ends come before renewals of one instant."""
         for sub in self.world.all("subscription"):
-            if sub["status"] in ("active", "past_due", "unpaid") and item_end(sub) is not None:
+            for part in (self.beginnings, self.trials, self.pauses):
+                yield from part.due(sub)
+            if sub["status"] in ("trialing", "active", "past_due", "unpaid") and item_end(sub) is not None:
                 scheduled = sub["cancel_at"] if sub["cancel_at"] is not None else item_end(sub) if sub["cancel_at_period_end"] else None
                 if scheduled is not None and scheduled <= item_end(sub):
-                    yield scheduled, 0, sub["id"], self._end_on_time
+                    yield scheduled, 0, sub["id"], self.end_on_time
                 else:
                     yield item_end(sub), 1, sub["id"], self._renew_on_time
         for invoice in self.world.all("invoice"):
@@ -303,12 +336,14 @@ class Billing:
             if session["status"] == "open":
                 yield session["expires_at"], 4, session["id"], self._expire_on_time
 
-    def _end_on_time(self, key):
+    def end_on_time(self, key):
+        """The subscription has ended as it was scheduled to."""
         sub = self.world.find("subscription", key)
         self.end(sub, reason=sub["cancellation_details"]["reason"] or "cancellation_requested")
 
     def _renew_on_time(self, key):
-        self.renew(self.world.find("subscription", key))
+        sub = self.world.find("subscription", key)
+        return self.trials.finish(sub) if sub["status"] == "trialing" else self.renew(sub)
 
     def _finalize_on_time(self, key):
         self.finalize_and_pay(self.world.find("invoice", key))

@@ -4,6 +4,7 @@ import re
 
 from .http import Answer, BadControl, json_answer
 from .stripe_billing import OVER, CardDeclined
+from .stripe_life_control import LifeOrders, outcome_in
 from .stripe_params import no_such
 from .stripe_webhooks import Endpoint
 
@@ -29,6 +30,7 @@ class Control:
             ("PUT", "endpoints", self.set_endpoints),
             ("GET", "options", self.show_options),
             ("PATCH", "options", self.set_options),
+            *LifeOrders(sandbox, self.live).routes(),
         )]
 
     def answer(self, request):
@@ -64,17 +66,19 @@ class Control:
 
     def renew(self, wish, key):
         """The subscription after its current period ended now and the renewal had the outcome."""
-        sub = self._subscription(key)
-        self.sandbox.billing.renew_now(sub, _outcome(wish))
+        sub = self.live(key)
+        if sub["status"] in ("incomplete", "paused"):
+            raise BadControl(f"{key} is {sub['status']}: it does not renew")
+        self.sandbox.billing.renew_now(sub, outcome_in(wish))
         return json_answer(sub)
 
     def retry(self, wish, key):
         """The subscription after the next payment attempt on its newest open invoice was made now."""
-        sub = self._subscription(key)
+        sub = self.live(key)
         invoices = self.sandbox.billing.open_invoices(sub)
         if not invoices:
             raise BadControl(f"{key} has no open invoice")
-        self.sandbox.billing.pay(invoices[-1], _outcome(wish, default=None))
+        self.sandbox.billing.pay(invoices[-1], outcome_in(wish, default=None))
         return json_answer(sub)
 
     def patch(self, wish, key):
@@ -141,15 +145,9 @@ class Control:
             setattr(self.world.options, name, tuple(value) if isinstance(value, list) else value)
         return self.show_options(wish)
 
-    def _subscription(self, key):
+    def live(self, key):
+        """The subscription, which has not ended; Stripe's 404 otherwise."""
         sub = self.world.find("subscription", key)
         if sub["status"] in OVER:
             raise no_such("subscription", key)
         return sub
-
-
-def _outcome(wish, default="succeed"):
-    outcome = wish.get("outcome", default)
-    if outcome not in ("succeed", "decline", default):
-        raise BadControl("'outcome' must be succeed or decline")
-    return outcome

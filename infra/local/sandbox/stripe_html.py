@@ -42,10 +42,18 @@ def field(label, name, *, value="", kind="text", required=True):
             f"{' required' if required else ''}>")
 
 
+def authentication(action):
+    """The page on which the bank asks the owner of a card (3-D Secure)."""
+    return page("Authenticate your payment", "<p>Your bank asks whether it is you who pays.</p>", *(
+        form(action, button, f"<input type=hidden name=authenticate value={answer}>", quiet=answer == "fail", name=f"authenticate-{answer}")
+        for answer, button in (("succeed", "Complete authentication"), ("fail", "Fail authentication"))))
+
+
 def card_field():
     """Where the card number goes, with the numbers that do something."""
     return field("Card number", "number", value="4242 4242 4242 4242") + (
-        "<small>4242 4242 4242 4242 works. 4000 0000 0000 0341 can be saved but not charged. 4000 0000 0000 0002 is declined.</small>")
+        "<small>4242 4242 4242 4242 works. 4000 0000 0000 0341 can be saved but not charged. 4000 0000 0000 0002 is declined. "
+        "4000 0025 0000 3155 has to be authenticated.</small>")
 
 
 def choice(label, name, options):

@@ -114,7 +114,7 @@ def invoice(sub, *, key, line_key, now, why, period, customer_object, account_na
         "due_date": None, "effective_at": None, "ending_balance": None, "footer": None, "from_invoice": None,
         "hosted_invoice_url": None, "invoice_pdf": None, "issuer": {"type": "self"}, "last_finalization_error": None,
         "latest_revision": None,
-        "lines": {"object": "list", "data": [_line(sub, entry, key=line_key, invoice_key=key, amount=amount, period=period)],
+        "lines": {"object": "list", "data": [line(sub, entry, key=line_key, invoice_key=key, amount=amount, period=period)],
                   "has_more": False, "total_count": 1, "url": f"/v1/invoices/{key}/lines"},
         "livemode": False, "metadata": {}, "next_payment_attempt": None, "number": None, "on_behalf_of": None,
         "parent": {"quote_details": None, "type": "subscription_details",
@@ -128,7 +128,7 @@ def invoice(sub, *, key, line_key, now, why, period, customer_object, account_na
         "total_excluding_tax": amount, "total_pretax_credit_amounts": [], "total_taxes": [], "webhooks_delivered_at": None}
 
 
-def _line(sub, entry, *, key, invoice_key, amount, period):
+def line(sub, entry, *, key, invoice_key, amount, period):
     price_object = entry["price"]
     return {
         "id": key, "object": "line_item", "amount": amount, "currency": sub["currency"],

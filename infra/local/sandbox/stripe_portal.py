@@ -5,7 +5,7 @@ from .stripe_billing import OVER
 from .stripe_params import Refusal, http_url, missing
 
 REASONS = ["too_expensive", "missing_features", "switched_service", "unused", "other"]  # what the API picks when none are sent: assumption
-FLOWS = ("payment_method_update", "subscription_cancel")
+FLOWS = ("payment_method_update", "subscription_cancel", "subscription_update")
 
 
 def no_features():
@@ -111,9 +111,8 @@ class Portal:
         kind = wish["type"]
         if kind not in FLOWS:
             raise Refusal(400, f"This sandbox has no portal flow {kind}.", code="sandbox_not_implemented", param="flow_data[type]")
-        feature = {"payment_method_update": "payment_method_update", "subscription_cancel": "subscription_cancel"}[kind]
-        if not features[feature]["enabled"]:
-            raise Refusal(400, f"The {kind} flow cannot be used because the {feature} feature in the portal configuration is disabled.",
+        if not features[kind]["enabled"]:
+            raise Refusal(400, f"The {kind} flow cannot be used because the {kind} feature in the portal configuration is disabled.",
                           param="flow_data[type]")
         after = wish.get("after_completion", {"type": "portal_homepage"})
         if after["type"] == "redirect":
@@ -125,15 +124,31 @@ class Portal:
                 "subscription_update_confirm": None, "type": kind}
         if kind == "subscription_cancel":
             flow["subscription_cancel"] = {"retention": None, "subscription": self._cancellable(wish, customer)}
+        if kind == "subscription_update":
+            sub, place = self._own(wish, customer, kind)
+            if not self.updatable(sub):
+                raise Refusal(400, f"The subscription {sub['id']} cannot be updated in the portal.", param=place)
+            flow["subscription_update"] = {"subscription": sub["id"]}
         return flow
 
-    def _cancellable(self, wish, customer):
-        if "subscription_cancel" not in wish:
-            raise missing("flow_data[subscription_cancel]")
-        place, key = "flow_data[subscription_cancel][subscription]", wish["subscription_cancel"]["subscription"]
+    @staticmethod
+    def updatable(sub):
+        """Whether the portal switches this subscription: one item, nothing planned for it already (support.stripe.com, configure-portal°)."""
+        return (sub["status"] in ("active", "trialing") and len(sub["items"]["data"]) == 1 and not sub["schedule"]
+                and not sub["cancel_at_period_end"] and sub["cancel_at"] is None)
+
+    def _own(self, wish, customer, kind):
+        if kind not in wish:
+            raise missing(f"flow_data[{kind}]")
+        place, key = f"flow_data[{kind}][subscription]", wish[kind]["subscription"]
         sub = self.world.find("subscription", key, place)
         if sub["customer"] != customer["id"]:
             raise Refusal(404, f"No such subscription: '{key}'", code="resource_missing", param=place)
+        return sub, place
+
+    def _cancellable(self, wish, customer):
+        sub, place = self._own(wish, customer, "subscription_cancel")
+        key = sub["id"]
         if sub["status"] in OVER or sub["cancel_at_period_end"] or sub["cancel_at"] is not None:
             raise Refusal(400, f"The subscription {key} cannot be canceled because it is already canceled or set to cancel.", param=place)
         return key

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from .stripe_params import API_VERSION, no_such
 
 KINDS = ("product", "price", "customer", "payment_method", "subscription", "invoice", "checkout.session",
-         "billing_portal.configuration", "billing_portal.session", "event")
+         "billing_portal.configuration", "billing_portal.session", "event",
+         "subscription_schedule")
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 EVENTS_KEPT = 30 * 86400  # GET /v1/events goes back 30 days (docs.stripe.com/webhooks/process-undelivered-events)
 
@@ -20,6 +21,7 @@ class Options:
     after the attempt before). `draft_seconds`: how long a renewal invoice stays a draft, its payment not yet tried.
     `flag_sets_cancel_at`: cancel_at_period_end=true on a flexible subscription sets cancel_at as well.
     `portal_unvisited`, `portal_idle`: seconds that a portal URL lives before its first visit, and after its last.
+    `first_payment`: "card" decides, or "succeed" | "action" (the bank asks the owner) | "decline" for every Checkout.
     """
 
     billing_mode: str = "flexible"
@@ -29,6 +31,7 @@ class Options:
     flag_sets_cancel_at: bool = False
     portal_unvisited: int = 300
     portal_idle: int = 3600
+    first_payment: str = "card"
 
 
 def new_state(seed):
@@ -44,6 +47,8 @@ class World:
         self.state, self._clock = state, clock
         self.account, self.public_url, self.options = account, public_url, options
         self.changed, self.request = False, None
+        for kind in KINDS:  # a state file may be older than a kind
+            state["objects"].setdefault(kind, {})
         self.on_event = lambda event: None
         self._at = None
 
