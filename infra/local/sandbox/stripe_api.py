@@ -21,11 +21,15 @@ class Route:
     carry_out: object
     understood: tuple
 
+    @classmethod
+    def of(cls, operation, carry_out, *understood):
+        """The route of "POST /v1/prices/{id}"."""
+        method, path = operation.split(" ")
+        pattern = re.compile(re.sub(r"\{\w+\}", r"([^/]+)", path) + "$")
+        return cls(method, pattern, operation, carry_out, understood)
 
-def _route(operation, carry_out, *understood):
-    method, path = operation.split(" ")
-    pattern = re.compile(re.sub(r"\{\w+\}", r"([^/]+)", path) + "$")
-    return Route(method, pattern, operation, carry_out, understood)
+
+_route = Route.of
 
 
 class Api:
@@ -85,8 +89,15 @@ class Api:
         for name in ("mode", "success_url", "line_items"):
             if not params.get(name):
                 raise missing(name)
+        if params["mode"] == "payment":
+            return self.purchases.create(params)
         if params["mode"] != "subscription":
-            raise Refusal(400, "This sandbox only has Checkout in subscription mode.", code="sandbox_not_implemented", param="mode")
+            raise Refusal(400, "This sandbox has no Checkout in setup mode.", code="sandbox_not_implemented", param="mode")
+        for name in ("payment_intent_data", "customer_creation"):
+            if name in params:
+                raise Refusal(400, f"You can not pass `{name}` in `subscription` mode.", param=name)
+        if params.get("allowed_payment_method_types", ["card"]) != ["card"]:
+            raise Refusal(400, "This sandbox sells subscriptions by card only.", code="sandbox_not_implemented", param="allowed_payment_method_types")
         if len(lines) != 1 or lines[0].get("quantity", 1) != 1 or "price" not in lines[0]:
             raise Refusal(400, "This sandbox sells one price with quantity 1.", code="sandbox_not_implemented", param="line_items")
         price = self.world.find("price", lines[0]["price"], "line_items[0][price]")
@@ -120,7 +131,7 @@ class Api:
         wanted = params.get("status")
         shown = {"all": lambda s: True, "ended": lambda s: s["status"] in OVER, None: lambda s: s["status"] != "canceled"}
         chosen = shown.get(wanted, lambda s: s["status"] == wanted)
-        return self._page("subscription", params, "/v1/subscriptions", lambda s: chosen(s)
+        return self.page("subscription", params, "/v1/subscriptions", lambda s: chosen(s)
                           and params.get("customer", s["customer"]) == s["customer"]
                           and ("price" not in params or any(i["price"]["id"] == params["price"] for i in s["items"]["data"])))
 
@@ -187,7 +198,7 @@ class Api:
                     and params.get("subscription") in (None, invoice["parent"]["subscription_details"]["subscription"]))
         if "subscription" in params:
             self.world.find("subscription", params["subscription"], "subscription")
-        return self._page("invoice", params, "/v1/invoices", chosen)
+        return self.page("invoice", params, "/v1/invoices", chosen)
 
     def pay_invoice(self, params, key):
         invoice = self.world.find("invoice", key, "invoice")
@@ -203,9 +214,9 @@ class Api:
             raise Refusal(400, "You may only specify one of these parameters: type, types.")
         types = params.get("types") or ([params["type"]] if "type" in params else ["*"])
         pattern = re.compile("|".join(re.escape(t).replace(r"\*", ".*") for t in types))
-        waiting = {item["event"] for item in self.world.state["deliveries"]} | self.failed_events()
+        waiting = {item["event"] for item in self.world.waiting()} | self.failed_events()
         success = params.get("delivery_success")
-        return self._page("event", params, "/v1/events", lambda e: pattern.fullmatch(e["type"]) and within(e["created"], params.get("created"))
+        return self.page("event", params, "/v1/events", lambda e: pattern.fullmatch(e["type"]) and within(e["created"], params.get("created"))
                           and (success is None or success != (e["id"] in waiting)))
 
     def failed_events(self):
@@ -213,13 +224,10 @@ class Api:
         return {key for key, inside in self.world.state["attempts"].items() if inside and not any(200 <= a["status"] < 300 for a in inside)}
 
     def list_configurations(self, params):
-        return self._page("billing_portal.configuration", params, "/v1/billing_portal/configurations",
+        return self.page("billing_portal.configuration", params, "/v1/billing_portal/configurations",
                           lambda c: all(params.get(name, c[name]) == c[name] for name in ("active", "is_default")))
 
-    def account(self, params):
-        return objects.account(self.world.account, created=1700000000, name="Rolekeep sandbox")
-
-    def _page(self, kind, params, url, chosen):
+    def page(self, kind, params, url, chosen):
         """One page of a list, newest first."""
         limit = params.get("limit", 10)
         if not 1 <= limit <= 100:
@@ -250,7 +258,6 @@ def within(instant, wish):
 
 def _routes(api):
     return [
-        _route("GET /v1/account", api.account),
         _route("POST /v1/products", api.create_product, "name", "description", "metadata", "active"),
         _route("GET /v1/products/{id}", api.get("product")),
         _route("POST /v1/prices", api.create_price, "currency", "unit_amount", "product", "recurring[interval]",
@@ -262,7 +269,8 @@ def _routes(api):
                "invoice_settings[default_payment_method]"),
         _route("POST /v1/checkout/sessions", api.create_checkout, "mode", "line_items[price]", "line_items[quantity]",
                "client_reference_id", "subscription_data[metadata]", "subscription_data[billing_mode][type]", "success_url",
-               "cancel_url", "customer", "customer_email", "metadata", "expires_at", "locale"),
+               "cancel_url", "customer", "customer_email", "metadata", "expires_at", "locale", "customer_creation",
+               "allowed_payment_method_types", "payment_intent_data[metadata]", "payment_intent_data[description]"),
         _route("GET /v1/checkout/sessions/{id}", api.get("checkout.session", "session")),
         _route("GET /v1/subscriptions", api.list_subscriptions, *LISTING, "customer", "status", "price"),
         _route("GET /v1/subscriptions/{subscription}", api.get("subscription")),

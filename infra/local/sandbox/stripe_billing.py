@@ -4,6 +4,7 @@ import copy
 from datetime import datetime, timedelta, timezone
 
 from . import stripe_objects as objects
+from .stripe_payments import Payments
 
 LIVE = ("trialing", "active", "past_due", "unpaid", "paused", "incomplete")
 OVER = ("canceled", "incomplete_expired")
@@ -61,7 +62,7 @@ class Billing:
     """All changes to subscriptions, invoices and cards. Each method happens at `world.now` and emits Stripe's events."""
 
     def __init__(self, world):
-        self.world = world
+        self.world, self.payments = world, Payments(world)
 
     # cards
 
@@ -144,8 +145,10 @@ class Billing:
             invoice["status_transitions"]["finalized_at"] = self.world.now
         with self.world.changing(customer):
             customer["next_invoice_sequence"] += 1
+        self.payments.requested(invoice)
 
     def _mark_paid(self, invoice):
+        self.payments.paid(invoice)
         with self.world.changing(invoice):
             invoice |= {"status": "paid", "amount_paid": invoice["amount_due"], "amount_remaining": 0, "attempted": True,
                         "attempt_count": invoice["attempt_count"] + 1, "next_payment_attempt": None, "auto_advance": False}
@@ -170,6 +173,7 @@ class Billing:
             self._mark_paid(invoice)
             self._recover(sub)
         else:
+            self.payments.declined(invoice, why)
             self._fail(sub, invoice)
         return why is None
 
