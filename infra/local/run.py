@@ -31,6 +31,7 @@ DEFAULT_PORT = 8000
 # Not secrets: they open nothing but the sandboxes on this machine. Shapes as the product checks them.
 STRIPE_KEY = "sk_test_sandboxOnThisMachine"
 WEBHOOK_SECRET = "whsec_sandboxOnThisMachine"
+CONNECT_WEBHOOK_SECRET = "whsec_sandboxConnectedAccounts"
 log = logging.getLogger("local.run")
 
 
@@ -105,9 +106,10 @@ class Instance:
             "redirect_uris": [f"{self.url}/auth/discord/callback"]})
         self._parts.callback(world.save)
         self._parts.callback(serve(world.handle, self.port + 2).stop)
-        endpoint = stripe.Endpoint(f"{self.url}/webhooks/stripe/operator", (WEBHOOK_SECRET,))
+        endpoints = [stripe.Endpoint(f"{self.url}/webhooks/stripe/operator", (WEBHOOK_SECRET,)),
+                     stripe.Endpoint(f"{self.url}/webhooks/stripe/connect", (CONNECT_WEBHOOK_SECRET,), connect=True)]
         self._parts.callback(stripe.serve(
-            port=self.port + 1, clock=clock, state_file=kept / "stripe.json", endpoints=[endpoint],
+            port=self.port + 1, clock=clock, state_file=kept / "stripe.json", endpoints=endpoints,
             api_keys=(STRIPE_KEY,)).stop)
 
     def _product_settings(self):
@@ -116,6 +118,7 @@ class Instance:
             "STRIPE_API_BASE": self.stripe_url,
             "STRIPE_API_KEY": STRIPE_KEY,
             "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+            "STRIPE_CONNECT_WEBHOOK_SECRET": CONNECT_WEBHOOK_SECRET,
             "DISCORD_API_BASE": f"{self.discord_url}/api/v10",
             "DISCORD_AUTHORIZE_URL": f"{self.discord_url}/oauth2/authorize",
             "DISCORD_CLIENT_ID": discord.SANDBOX_APP["client_id"],

@@ -1,8 +1,9 @@
-"""A Stripe account in process for tests: every API answer and every event is held to the official schema."""
+"""A Stripe account in process for tests: every API answer and every event is held to the official schema, or to the SDK's classes."""
 import json
 from functools import cache
 from urllib.parse import urlencode, urlsplit
 
+import stripe
 from jsonschema import Draft202012Validator
 
 from infra.local.sandbox.clock import SandboxClock
@@ -10,6 +11,8 @@ from infra.local.sandbox.stripe import StripeSandbox
 from infra.local.sandbox.stripe_params import schema
 from infra.local.sandbox.stripe_webhooks import Endpoint
 from infra.local.sandbox.stripe_world import Options
+
+from stripe_sdk_types import misfits
 
 JAN_31 = 1769860800  # 2026-01-31T12:00:00Z
 DAY = 86400
@@ -25,21 +28,30 @@ def validator(name):
     return Draft202012Validator({**schema()["responses"][name], "$defs": schema()["$defs"]})
 
 
+# What has no schema in the file is held to the class of the SDK.
+SDK = {"payment_intent": stripe.PaymentIntent, "invoice_payment": stripe.InvoicePayment, "account": stripe.Account, "item": stripe.LineItem,
+       "application": stripe.Application, "balance_transaction": stripe.BalanceTransaction, "payment_method": stripe.PaymentMethod}
+
+
 def problems(obj):
-    """What the official schema says against an API answer, a list of them, or an event; [] when nothing."""
+    """What the official schema or the SDK's class says against an API answer, a list of them, or an event; [] when nothing."""
     if obj.get("object") == "list":
         return [problem for each in obj["data"] for problem in problems(each)]
     found = []
     if obj.get("object") in schema()["responses"]:
         found = [f"{obj['object']} {'/'.join(map(str, e.path))}: {e.message[:200]}" for e in validator(obj["object"]).iter_errors(obj)]
-    return found + (problems(obj["data"]["object"]) if obj.get("object") == "event" else [])
+    elif obj.get("object") in SDK:
+        found = misfits(SDK[obj["object"]], obj)
+    inner = [obj["data"]["object"]] if obj.get("object") == "event" else [
+        each for value in obj.values() for each in (value if isinstance(value, list) else [value]) if isinstance(each, dict) and "object" in each]
+    return found + [problem for each in inner for problem in problems(each)]
 
 
 class Account:
     """One product with one monthly price, one webhook endpoint that notes what it gets, a wall clock that only `tick` moves."""
 
     def __init__(self, *, start=JAN_31, state_file=None, clock_file=None, endpoints=None, **options):
-        self.wall, self.got, self.answers = start, [], []
+        self.wall, self.got, self.received, self.answers = start, [], [], []
         self.clock = SandboxClock(clock_file, wall=lambda: self.wall)
         self.sandbox = StripeSandbox(
             clock=self.clock, state_file=state_file, post=self._receive, options=Options(**options), public_url="http://stripe.test",
@@ -49,6 +61,7 @@ class Account:
     def _receive(self, url, headers, body):
         status = self.answers.pop(0) if self.answers else 200
         self.got.append((headers, body))
+        self.received.append((url, json.loads(body)))
         return status
 
     def api(self, method, path, params=(), expect=200, **headers):
@@ -68,9 +81,10 @@ class Account:
         status, headers, body = self.sandbox.handle(method, parts.path, {}, urlencode(fields).encode() if method == "POST" else b"")
         return status, headers, body.decode()
 
-    def control(self, method, path, body=None, expect=(200, 201, 204)):
+    def control(self, method, path, body=None, expect=(200, 201, 204), **headers):
         """The parsed answer of a control call."""
-        status, _, payload = self.sandbox.handle(method, "/_sandbox/" + path, {}, json.dumps(body).encode() if body is not None else b"")
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        status, _, payload = self.sandbox.handle(method, "/_sandbox/" + path, named, json.dumps(body).encode() if body is not None else b"")
         assert status in ((expect,) if isinstance(expect, int) else expect), payload
         return json.loads(payload or b"null")
 

@@ -86,7 +86,7 @@ def test_bad_parameters_are_refused_as_stripe_words_it(account, path, params, co
 def test_unknown_ids_urls_and_json_bodies_are_refused(account):
     error = account.refused("GET", "/v1/subscriptions/sub_none", status=404)
     assert (error["code"], error["param"], error["message"]) == ("resource_missing", "id", "No such subscription: 'sub_none'")
-    assert "Unrecognized request URL (GET: /v1/charges)" in account.refused("GET", "/v1/charges", status=404)["message"]
+    assert "Unrecognized request URL (GET: /v1/payouts)" in account.refused("GET", "/v1/payouts", status=404)["message"]
     assert "form-encoded" in account.refused("POST", "/v1/products", {"name": "x"}, Content_Type="application/json")["message"]
 
 

@@ -1,4 +1,4 @@
-"""A stateful Stripe: one account at API version 2026-10-28.endive, with hosted pages, signed webhooks and a clock to move.
+"""A stateful Stripe: an account and those connected to it at API version 2026-10-28.endive, hosted pages, signed webhooks, a clock to move.
 
 In process, without sockets or threads:
 
@@ -6,6 +6,7 @@ In process, without sockets or threads:
     status, headers, body = sandbox.handle("POST", "/v1/products", {"Authorization": "Bearer " + KEY}, b"name=Gold")
     sandbox.clock.advance(31 * 86400)      # rolls every subscription, in time order
     sandbox.deliveries.pump()              # posts what is due
+    sandbox.call("GET", "/v1/events", stripe_account="acct_1Shop")   # of a connected account
 
 Over HTTP: `serve(...)`, or `python -m infra.local.sandbox.stripe --port 8001 --webhook URL --secret whsec_...`.
 Where each shape comes from, and what is assumed: docs/sandbox-stripe-notes.md.
@@ -22,14 +23,11 @@ from urllib.parse import urlencode
 from . import http, statefile
 from .clock import SandboxClock
 from .http import Answer
-from .stripe_api import Api
-from .stripe_billing import Billing
-from .stripe_control import Control
-from .stripe_pages import Pages
+from .stripe_accounts import Accounts
+from .stripe_includes import included
 from .stripe_params import API_VERSION, Refusal, read
-from .stripe_portal import Portal
 from .stripe_webhooks import Courier, Deliveries, Endpoint, post as post_over_http
-from .stripe_world import Options, World, new_state
+from .stripe_world import Options, new_state
 
 KEY = "sk_test_rolekeep_sandbox"
 ACCOUNT = "acct_1RolekeepSandbox"
@@ -38,7 +36,7 @@ KEYS_KEPT = 86400  # Stripe keeps idempotent results for at least 24 hours of re
 
 
 class StripeSandbox:
-    """One Stripe account. `handle` is the whole HTTP surface; the parts are public for tests that want them directly.
+    """A Stripe account and the accounts connected to it. `handle` is the whole HTTP surface; the parts are public for tests.
 
     `clock` is a SandboxClock. `post(url, headers, body) -> status` delivers webhooks. `seed` fixes all ids. With
     `state_file` everything is kept across restarts. Safe to call from several threads: one lock, one change at a time.
@@ -47,18 +45,15 @@ class StripeSandbox:
     def __init__(self, *, clock, endpoints=(), api_keys=(KEY,), account=ACCOUNT, state_file=None, seed="rolekeep",
                  post=post_over_http, options=None, public_url="http://127.0.0.1:8001"):
         self.clock, self.public_url = clock, public_url
-        self._keys, self._state_file = tuple(api_keys), state_file
+        self.keys, self._state_file = tuple(api_keys), state_file
         self._lock, self._in_flight, self._ordered_failures = threading.RLock(), {}, []
         state = statefile.read(state_file, None) or new_state(seed)
         self.front = http.Front(self._answer, clock=clock, secret_paths=r"^/(c|p|i)/")
         self.handle, self.faults = self.front.handle, self.front.faults
-        self.world = World(state, clock=clock, account=account, public_url=lambda: self.public_url, options=options or Options())
+        self.accounts = Accounts(self, account, state, options or Options())
+        self.world = self.accounts.own.world
         self.deliveries = Deliveries(self.world, endpoints, wall=clock.wall, faults=self.faults, lock=self._lock, post=post)
-        self.world.on_event = self.deliveries.enqueue
-        self.billing = Billing(self.world)
-        self.portal = Portal(self.world, self.billing)
-        self.api = Api(self.world, self.billing, self.portal)
-        self.pages, self.control = Pages(self), Control(self)
+        self.accounts.deliver_by(self.deliveries)
         clock.on_move(lambda before, after: self.roll())
 
     # time and memory
@@ -67,17 +62,20 @@ class StripeSandbox:
         """Everything that is due by now has happened, in time order, each at its own instant."""
         with self._lock:
             now = int(self.clock.now())
-            while (due := min(self.billing.due(), default=None)) is not None and due[0] <= now:
-                with self.world.at(due[0]):
-                    due[3](due[2])
-            self.world.forget()
+            while (next_one := min(((due, account) for account in self.accounts.all() for due in account.due()),
+                                   key=lambda pair: pair[0][:3], default=None)) is not None and next_one[0][0] <= now:
+                (instant, _, key, happens), account = next_one
+                with account.world.at(instant):
+                    happens(key)
+            for account in self.accounts.all():
+                account.world.forget()
             self.save()
 
     def save(self):
         """The state file holds everything that has happened so far."""
         with self._lock:
-            if self.world.changed:
-                self.world.changed = False
+            if self.accounts.changed:
+                self.accounts.changed = False
                 statefile.write(self._state_file, self.world.state)
 
     # requests
@@ -89,8 +87,8 @@ class StripeSandbox:
             self.roll()
             try:
                 if request.path.startswith("/_sandbox/"):
-                    return self.control.answer(request)
-                return self.pages.answer(request)
+                    return self.accounts.ordered(request).control.answer(request)
+                return self.accounts.shown(request.path).pages.answer(request)
             except Refusal as refusal:
                 return http.json_answer({"error": refusal.error}, refusal.status)
             finally:
@@ -98,7 +96,8 @@ class StripeSandbox:
 
     def _api(self, request):
         key = request.headers.get("idempotency-key") if request.method == "POST" else None
-        if key is not None and self._in_flight.setdefault(key, request) is not request:
+        place = request.headers.get("stripe-account", self.world.account), key
+        if key is not None and self._in_flight.setdefault(place, request) is not request:
             return _stripe_answer(409, {"error": _in_use(key).error}, _BUSY, request)
         try:
             with self._lock:
@@ -106,46 +105,51 @@ class StripeSandbox:
                 try:
                     return self._carry_out(request, key)
                 finally:
-                    self.world.request = None
                     self.save()
         finally:
-            self._in_flight.pop(key, None)
+            if self._in_flight.get(place) is request:
+                del self._in_flight[place]
 
     def _carry_out(self, request, key):
         request_id = "req_" + self.world.draw(14, kept=False)
         try:
-            self._authenticate(request)
-            route, ids = self.api.find(request.method, request.path)
+            account = self._authenticate(request)
+            route, ids = account.api.find(request.method, request.path)
             text = _parameters(request)
             fingerprint = [request.method, request.path, text]
-            stored = self._stored(key, fingerprint) if key is not None else None
+            stored = self._stored(account.world, key, fingerprint) if key is not None else None
             if stored:
                 return _stripe_answer(stored["status"], stored["answer"], request_id, request,
                                       {"Idempotent-Replayed": "true", "Original-Request": stored["request_id"]})
             params = read(route.operation, text, understood=route.understood)
         except Refusal as refusal:  # never carried out, so not remembered under the key (docs.stripe.com/api/idempotent_requests)
             return _stripe_answer(refusal.status, {"error": refusal.error}, request_id, request)
-        self.world.request = {"id": request_id, "idempotency_key": key}
-        status, answer = self._perform(route, ids, params, request)
+        account.world.request = {"id": request_id, "idempotency_key": key}
+        try:
+            status, answer = self._perform(account, route, ids, params, request)
+        finally:
+            account.world.request = None
         if key is not None:
-            self.world.changed = True
-            self.world.state["idempotency"][key] = {"fingerprint": fingerprint, "status": status, "answer": copy.deepcopy(answer),
-                                                    "request_id": request_id, "at": self.clock.wall()}
+            account.world.changed = True
+            account.world.state["idempotency"][key] = {"fingerprint": fingerprint, "status": status, "answer": copy.deepcopy(answer),
+                                                       "request_id": request_id, "at": self.clock.wall()}
         return _stripe_answer(status, answer, request_id, request)
 
-    def _perform(self, route, ids, params, request):
+    def _perform(self, account, route, ids, params, request):
         failure = self._ordered_failure(request)
         if failure == "before":
             return 500, _broken()
         try:
-            answer = expanded(self.world, route.carry_out(params, *ids), params.get("expand", []))
+            if route.operation == "POST /v1/checkout/sessions":
+                account.refuse_charges()
+            answer = expanded(account.world, route.carry_out(params, *ids), params.get("expand", []))
         except Refusal as refusal:
             return refusal.status, {"error": refusal.error}
         return (500, _broken()) if failure == "after" else (200, answer)
 
-    def _stored(self, key, fingerprint):
+    def _stored(self, world, key, fingerprint):
         """The answer remembered under an idempotency key, or None; idempotency_error when it was for something else."""
-        remembered, now = self.world.state["idempotency"], self.clock.wall()
+        remembered, now = world.state["idempotency"], self.clock.wall()
         for old in [k for k, entry in remembered.items() if entry["at"] < now - KEYS_KEPT]:
             del remembered[old]
         stored = remembered.get(key)
@@ -157,6 +161,7 @@ class StripeSandbox:
                            "you meant to execute a different request.", kind="idempotency_error")
 
     def _authenticate(self, request):
+        """The account that the request is for, or the Refusal of a stranger."""
         given = request.headers.get("authorization", "")
         scheme, _, value = given.partition(" ")
         if scheme.lower() == "basic":
@@ -164,15 +169,13 @@ class StripeSandbox:
         if not value.strip():
             raise Refusal(401, "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer "
                                "auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').")
-        if value not in self._keys:
+        if value not in self.keys:
             raise Refusal(401, f"Invalid API Key provided: {value[:8]}****{value[-4:]}")
-        account = request.headers.get("stripe-account")
-        if account is not None and account != self.world.account:
-            raise Refusal(403, f"The provided key '{value[:8]}****{value[-4:]}' does not have access to account '{account}' (or that account "
-                               "does not exist). Application access may have been revoked.", code="account_invalid")
+        account = self.accounts.called(request)
         version = request.headers.get("stripe-version", API_VERSION)
         if version != API_VERSION:
             raise Refusal(400, f"This sandbox speaks {API_VERSION} only, not {version}.", code="sandbox_not_implemented")
+        return account
 
     # order and ask, for tests in process
 
@@ -190,12 +193,15 @@ class StripeSandbox:
         return None
 
     def call(self, method, path, params=(), **headers):
-        """(status, parsed answer) of one API request in process; `params` are pairs or a flat mapping of form fields."""
+        """(status, parsed answer) of one API request in process; `params` are pairs or a flat mapping of form fields.
+
+        Headers by name: `idempotency_key=`, `stripe_account="acct_…"`.
+        """
         pairs = params.items() if hasattr(params, "items") else params
         text = urlencode([(name, str(value).lower() if isinstance(value, bool) else value) for name, value in pairs])
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         target = path if method == "POST" or not text else f"{path}?{text}"
-        status, _, body = self.handle(method, target, {"Authorization": f"Bearer {self._keys[0]}", **named},
+        status, _, body = self.handle(method, target, {"Authorization": f"Bearer {self.keys[0]}", **named},
                                       text.encode() if method == "POST" else b"")
         return status, json.loads(body)
 
@@ -210,6 +216,8 @@ def expanded(world, answer, wishes):
 
 def _expand(world, here, steps, wish):
     for each in here if isinstance(here, list) else [here]:
+        if isinstance(each, dict) and steps[0] not in each:
+            each |= included(world, each, steps[0])
         if not isinstance(each, dict) or steps[0] not in each:
             raise Refusal(400, f"This property cannot be expanded ({wish}).", param="expand")
         value = each[steps[0]]
@@ -275,13 +283,16 @@ def main(arguments=None):
     parser.add_argument("--port", type=int, default=8001)
     parser.add_argument("--webhook", action="append", default=[], help="URL of a webhook endpoint (may be repeated)")
     parser.add_argument("--secret", action="append", default=[], help="its signing secret(s), comma-separated, in the same order")
+    parser.add_argument("--connect-webhook", action="append", default=[], help="URL of a Connect endpoint: events of connected accounts")
+    parser.add_argument("--connect-secret", action="append", default=[], help="its signing secret(s)")
     parser.add_argument("--key", action="append", help=f"accepted API keys (default {KEY})")
     parser.add_argument("--state", help="JSON file that keeps everything across restarts")
     parser.add_argument("--clock", help="JSON file of the shared clock")
     parser.add_argument("--billing-mode", choices=("flexible", "classic"), default="flexible")
     parser.add_argument("--final-failure", choices=("cancel", "unpaid"), default="cancel")
     given = parser.parse_args(arguments)
-    endpoints = [Endpoint(url, tuple(secret.split(","))) for url, secret in zip(given.webhook, given.secret, strict=True)]
+    endpoints = [Endpoint(url, tuple(secret.split(",")), connect=connect) for urls, held, connect in (
+        (given.webhook, given.secret, False), (given.connect_webhook, given.connect_secret, True)) for url, secret in zip(urls, held, strict=True)]
     running = serve(port=given.port, clock=SandboxClock(given.clock), state_file=given.state, endpoints=endpoints,
                     api_keys=tuple(given.key or (KEY,)), options=Options(billing_mode=given.billing_mode, final_failure=given.final_failure))
     print(f"Stripe sandbox at {running.url}", flush=True)

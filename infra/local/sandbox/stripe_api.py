@@ -93,8 +93,15 @@ class Api:
         for name in ("mode", "success_url", "line_items"):
             if not params.get(name):
                 raise missing(name)
+        if params["mode"] == "payment":
+            return self.purchases.create(params)
         if params["mode"] != "subscription":
-            raise Refusal(400, "This sandbox only has Checkout in subscription mode.", code="sandbox_not_implemented", param="mode")
+            raise Refusal(400, "This sandbox has no Checkout in setup mode.", code="sandbox_not_implemented", param="mode")
+        for name in ("payment_intent_data", "customer_creation"):
+            if name in params:
+                raise Refusal(400, f"You can not pass `{name}` in `subscription` mode.", param=name)
+        if params.get("allowed_payment_method_types", ["card"]) != ["card"]:
+            raise Refusal(400, "This sandbox sells subscriptions by card only.", code="sandbox_not_implemented", param="allowed_payment_method_types")
         if any(line.get("quantity", 1) != 1 or "price" not in line for line in lines):
             raise Refusal(400, "This sandbox sells prices with quantity 1.", code="sandbox_not_implemented", param="line_items")
         prices = [self.world.find("price", line["price"], f"line_items[{place}][price]") for place, line in enumerate(lines)]
@@ -223,7 +230,7 @@ class Api:
             raise Refusal(400, "You may only specify one of these parameters: type, types.")
         types = params.get("types") or ([params["type"]] if "type" in params else ["*"])
         pattern = re.compile("|".join(re.escape(t).replace(r"\*", ".*") for t in types))
-        waiting = {item["event"] for item in self.world.state["deliveries"]} | self.failed_events()
+        waiting = {item["event"] for item in self.world.waiting()} | self.failed_events()
         success = params.get("delivery_success")
         return self.page("event", params, "/v1/events", lambda e: pattern.fullmatch(e["type"]) and within(e["created"], params.get("created"))
                           and (success is None or success != (e["id"] in waiting)))
@@ -235,9 +242,6 @@ class Api:
     def list_configurations(self, params):
         return self.page("billing_portal.configuration", params, "/v1/billing_portal/configurations",
                           lambda c: all(params.get(name, c[name]) == c[name] for name in ("active", "is_default")))
-
-    def account(self, params):
-        return objects.account(self.world.account, created=1700000000, name="Rolekeep sandbox")
 
     def page(self, kind, params, url, chosen):
         """One page of a list, newest first."""
@@ -270,7 +274,6 @@ def within(instant, wish):
 
 def _routes(api):
     return [
-        _route("GET /v1/account", api.account),
         _route("POST /v1/products", api.create_product, "name", "description", "metadata", "active"),
         _route("GET /v1/products/{id}", api.get("product")),
         _route("POST /v1/prices", api.create_price, "currency", "unit_amount", "product", "recurring[interval]",
@@ -284,7 +287,8 @@ def _routes(api):
                "client_reference_id", "subscription_data[metadata]", "subscription_data[billing_mode][type]", "success_url",
                "cancel_url", "customer", "customer_email", "metadata", "expires_at", "locale", "payment_method_collection",
                "subscription_data[trial_period_days]", "subscription_data[trial_end]",
-               "subscription_data[trial_settings][end_behavior][missing_payment_method]"),
+               "subscription_data[trial_settings][end_behavior][missing_payment_method]",
+               "customer_creation", "allowed_payment_method_types", "payment_intent_data[metadata]", "payment_intent_data[description]"),
         _route("GET /v1/checkout/sessions/{id}", api.get("checkout.session", "session")),
         _route("GET /v1/subscriptions", api.list_subscriptions, *LISTING, "customer", "status", "price"),
         _route("GET /v1/subscriptions/{subscription}", api.get("subscription")),

@@ -4,6 +4,7 @@ from . import stripe_objects as objects
 from .stripe_begin import Begin
 from .stripe_items import next_end
 from .stripe_pauses import Pauses
+from .stripe_payments import Payments
 from .stripe_plans import Plans
 from .stripe_trials import Trials
 
@@ -46,7 +47,7 @@ class Billing:
     """All changes to subscriptions, invoices and cards. Each method happens at `world.now` and emits Stripe's events."""
 
     def __init__(self, world):
-        self.world = world
+        self.world, self.payments = world, Payments(world)
         self.beginnings, self.trials = Begin(world, self), Trials(world, self)
         self.pauses, self.plans = Pauses(world, self), Plans(world, self)
 
@@ -137,9 +138,11 @@ class Billing:
             invoice["status_transitions"]["finalized_at"] = self.world.now
         with self.world.changing(customer):
             customer["next_invoice_sequence"] += 1
+        self.payments.requested(invoice)
 
     def mark_paid(self, invoice):
         """The invoice is paid."""
+        self.payments.paid(invoice)
         with self.world.changing(invoice):
             invoice |= {"status": "paid", "amount_paid": invoice["amount_due"], "amount_remaining": 0, "attempted": True,
                         "attempt_count": invoice["attempt_count"] + 1, "next_payment_attempt": None, "auto_advance": False}
@@ -198,6 +201,8 @@ class Billing:
         tries, waits = invoice["attempt_count"] + 1, self.world.options.retry_days
         retrying = sub["status"] not in (*OVER, "unpaid", "incomplete") and invoice["auto_advance"] and tries <= len(waits)
         self.world.inside(invoice["id"])["needs_action"] = why == ACTION
+        if why != ACTION:   # while the bank asks, nothing has been charged
+            self.payments.declined(invoice, why)
         with self.world.changing(invoice):
             invoice |= {"attempted": True, "attempt_count": tries,
                         "next_payment_attempt": self.world.now + waits[tries - 1] * DAY if retrying else None}

@@ -31,6 +31,7 @@ class Control:
             ("GET", "options", self.show_options),
             ("PATCH", "options", self.set_options),
             *LifeOrders(sandbox, self.live).routes(),
+            *sandbox.orders(),
         )]
 
     def answer(self, request):
@@ -50,13 +51,13 @@ class Control:
         """Every event with its delivery attempts [{at, status, url}] (status 0: no answer) and what is still waiting."""
         state = self.world.state
         waiting = {}
-        for item in state["deliveries"]:
+        for item in self.world.waiting():
             waiting.setdefault(item["event"], []).append({"url": item["url"], "held": item["held"], "tries": item["tries"]})
         return json_answer({"events": [{**event, "attempts": state["attempts"].get(event["id"], []), "waiting": waiting.get(event["id"], [])}
                                        for event in self.world.all("event")]})
 
     def resend(self, wish, key):
-        return json_answer({"resent": self.sandbox.deliveries.resend(key)})
+        return json_answer({"resent": self.sandbox.deliveries.resend(self.world.find("event", key))})
 
     def release(self, wish):
         order = wish.get("order", "as_made")
@@ -123,12 +124,13 @@ class Control:
         return json_answer(self.sandbox.portal.update(key or default["id"], wish))
 
     def show_endpoints(self, wish):
-        return json_answer({"endpoints": [{"url": e.url, "enabled_events": e.enabled_events} for e in self.sandbox.deliveries.endpoints]})
+        return json_answer({"endpoints": [{"url": e.url, "enabled_events": e.enabled_events, "connect": e.connect} for e in self.sandbox.deliveries.endpoints]})
 
     def set_endpoints(self, wish):
-        """The endpoints are these until the next start: {"endpoints": [{"url", "secrets": [...], "enabled_events"?}]}."""
+        """The endpoints are these until the next start: {"endpoints": [{"url", "secrets": [...], "enabled_events"?, "connect"?}]}."""
         try:
-            fresh = [Endpoint(e["url"], tuple(e["secrets"]), tuple(e.get("enabled_events", ("*",)))) for e in wish["endpoints"]]
+            fresh = [Endpoint(e["url"], tuple(e["secrets"]), tuple(e.get("enabled_events", ("*",))), e.get("connect") is True)
+                     for e in wish["endpoints"]]
         except (KeyError, TypeError):
             raise BadControl('send {"endpoints": [{"url": text, "secrets": [text]}]}') from None
         self.sandbox.deliveries.endpoints[:] = fresh

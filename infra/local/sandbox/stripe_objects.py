@@ -173,12 +173,15 @@ def checkout_session(params, *, key, now, url, price_object):
 
 
 def account(key, *, created, name):
-    """What GET /v1/account shows of a plain account."""
+    """What GET /v1/account shows of a plain account (the class Account of the SDK, stripe 16.1.0)."""
+    names = ("statement_descriptor_prefix", "statement_descriptor_prefix_kana", "statement_descriptor_prefix_kanji")
     return {
         "id": key, "object": "account", "business_profile": {"name": name, "support_email": None, "url": None}, "business_type": None,
         "capabilities": {"card_payments": "active", "transfers": "active"}, "charges_enabled": True,
         "controller": {"type": "account"}, "country": "US", "created": created, "default_currency": "usd",
         "details_submitted": True, "email": "owner@example.com", "metadata": {}, "payouts_enabled": True,
         "settings": {"branding": {"icon": None, "logo": None, "primary_color": None, "secondary_color": None},
+                     "card_payments": {"decline_on": {"avs_failure": False, "cvc_failure": False}, **dict.fromkeys(names)},
+                     "payments": dict.fromkeys(("statement_descriptor", "statement_descriptor_kana", "statement_descriptor_kanji", *names[1:])),
                      "dashboard": {"display_name": name, "timezone": "Etc/UTC"}},
         "type": "standard"}

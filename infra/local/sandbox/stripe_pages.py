@@ -54,7 +54,10 @@ class Pages:
         return gone("There is no such page in this sandbox.")
 
     def overview(self, request):
-        """What this account has, for whoever opens the sandbox's address."""
+        """What this account has, for whoever opens the sandbox's address; `?account=acct_…` shows a connected one."""
+        chosen = self.sandbox.accounts.connected.get(request.query.get("account"))
+        if chosen and chosen is not self.sandbox:
+            return chosen.pages.overview(request)
         world = self.world
         subs = [(s["id"], world.find("customer", s["customer"])["email"] or s["customer"], s["status"],
                  "ends" if s["cancel_at"] or s["cancel_at_period_end"] else "renews", day(s["cancel_at"] or item_end(s) or 0))
@@ -73,6 +76,8 @@ class Pages:
             return gone("This checkout session has expired or never was.")
         if session["status"] == "complete":
             return page("All done here", "<p>This checkout session has been completed. Nothing was charged again.</p>", status=409)
+        if session["mode"] == "payment":
+            return self.sandbox.purchases.answer(request, session)
         if request.method == "GET":
             return self._checkout_page(session)
         form_fields = request.form()

@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from .stripe_lists import REQUESTS
+
 SCHEMA = Path(__file__).with_name("specs") / "stripe.schema.json"
 API_VERSION = "2026-10-28.endive"
 
@@ -63,7 +65,7 @@ def read(operation, text, *, understood):
     sandbox does not carry out: `understood` names the leaves it does ("metadata", "line_items[price]").
     """
     pairs = parse_qsl(text, keep_blank_values=True, encoding="utf-8", errors="replace")
-    rules = schema()["requests"].get(operation) or {
+    rules = schema()["requests"].get(operation) or REQUESTS.get(operation) or {
         "type": "object", "additionalProperties": False,
         "properties": {"expand": {"type": "array", "items": {"type": "string"}}}}
     params = typed(rules, nested(pairs))

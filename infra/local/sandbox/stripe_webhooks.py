@@ -18,15 +18,19 @@ ANSWER_WITHIN = 20.0
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A registered webhook endpoint; with two secrets (while rotating) there are two v1 signatures."""
+    """A registered webhook endpoint; with two secrets (while rotating) there are two v1 signatures.
+
+    A Connect endpoint gets the events of connected accounts, any other those of the platform's own account.
+    """
 
     url: str
     secrets: tuple
     enabled_events: tuple = ("*",)
+    connect: bool = False
 
-    def wants(self, event_type):
-        """Whether the endpoint is subscribed to `event_type`."""
-        return any(fnmatchcase(event_type, pattern) for pattern in self.enabled_events)
+    def wants(self, event):
+        """Whether the endpoint is subscribed to such an event of such an account."""
+        return self.connect == ("account" in event) and any(fnmatchcase(event["type"], pattern) for pattern in self.enabled_events)
 
 
 def signature(body, secrets, at):
@@ -48,13 +52,15 @@ def post(url, headers, body):
 class Deliveries:
     """What is still to be delivered, kept in the world's state so that a restart loses nothing.
 
-    `post(url, headers, body) -> status` (0: no answer) is injected; `pump` works without threads, `Courier` with them.
+    `world` is the platform's own; `worlds` all by their account. `post(url, headers, body) -> status` (0: no answer) is
+    injected; `pump` works without threads, `Courier` with them.
     Every method may be called from any thread; no lock is held while an endpoint is being called.
     """
 
     def __init__(self, world, endpoints, *, wall, faults, lock, post=post):
         self.world, self.endpoints, self._wall, self._faults = world, list(endpoints), wall, faults
         self._lock, self._post, self._under_way = lock, post, set()
+        self.worlds = {world.account: world}
         self.woken = threading.Event()
 
     @property
@@ -64,29 +70,32 @@ class Deliveries:
 
     def enqueue(self, event):
         """`event` will be posted to every endpoint that wants it, unless a fault order says otherwise."""
-        targets = [endpoint for endpoint in self.endpoints if endpoint.wants(event["type"])]
+        targets = [endpoint for endpoint in self.endpoints if endpoint.wants(event)]
         event["pending_webhooks"] = len(targets)
         order = self._faults.take("webhook", event["type"]) or {}
         do = order.get("do")
         if do == "drop":
             return
         for endpoint in targets * (2 if do == "duplicate" else 1):
-            self._add(event["id"], endpoint.url, held=do == "hold",
+            self._add(event, endpoint.url, held=do == "hold",
                       due=self._wall() + (float(order.get("seconds", 5)) if do == "delay" else 0))
 
     def _add(self, event, url, *, due, held=False, line=None):
-        self.waiting.append({"id": self.world.draw(12), "event": event, "url": url, "due": due, "tries": 0, "held": held, "line": line})
+        self.waiting.append({"id": self.world.draw(12), "event": event["id"], "account": event.get("account"), "url": url, "due": due,
+                             "tries": 0, "held": held, "line": line})
         self.world.changed = True
         self.woken.set()
 
-    def resend(self, key):
+    def resend(self, event):
         """The event is posted once more to every endpoint that wants it; how many those are."""
         with self._lock:
-            event = self.world.find("event", key)
-            targets = [endpoint for endpoint in self.endpoints if endpoint.wants(event["type"])]
+            targets = [endpoint for endpoint in self.endpoints if endpoint.wants(event)]
             for endpoint in targets:
-                self._add(key, endpoint.url, due=self._wall())
+                self._add(event, endpoint.url, due=self._wall())
             return len(targets)
+
+    def _state_of(self, item):
+        return self.worlds[item.get("account") or self.world.account].state
 
     def release(self, order="as_made"):
         """Held deliveries go out one after the other, as_made, reverse or shuffle; how many those are."""
@@ -123,7 +132,7 @@ class Deliveries:
         status = 0
         try:
             with self._lock:
-                event = self.world.state["objects"]["event"].get(item["event"])
+                event = self._state_of(item)["objects"]["event"].get(item["event"])
                 endpoint = next((e for e in self.endpoints if e.url == item["url"]), None)
                 body = json.dumps(event, indent=2, ensure_ascii=False).encode()
             if event is not None and endpoint is not None:  # an endpoint that is registered no more gets no retries
@@ -135,12 +144,12 @@ class Deliveries:
 
     def _settle(self, item, status, *, registered):
         self._under_way.discard(item["id"])
-        self.world.state["attempts"].setdefault(item["event"], []).append({"at": to_iso(self._wall()), "status": status, "url": item["url"]})
+        self._state_of(item)["attempts"].setdefault(item["event"], []).append({"at": to_iso(self._wall()), "status": status, "url": item["url"]})
         item["tries"] += 1
         item["line"] = None
         self.world.changed = True
         if 200 <= status < 300:
-            event = self.world.state["objects"]["event"].get(item["event"])
+            event = self._state_of(item)["objects"]["event"].get(item["event"])
             if event is not None:
                 event["pending_webhooks"] = max(0, event["pending_webhooks"] - 1)
         elif registered and item["tries"] <= len(BACK_OFF):

@@ -8,7 +8,7 @@ from .stripe_params import API_VERSION, no_such
 
 KINDS = ("product", "price", "customer", "payment_method", "subscription", "invoice", "checkout.session",
          "billing_portal.configuration", "billing_portal.session", "event",
-         "subscription_schedule")
+         "subscription_schedule", "payment_intent", "charge", "invoice_payment", "refund", "dispute")
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 EVENTS_KEPT = 30 * 86400  # GET /v1/events goes back 30 days (docs.stripe.com/webhooks/process-undelivered-events)
 
@@ -22,6 +22,8 @@ class Options:
     `flag_sets_cancel_at`: cancel_at_period_end=true on a flexible subscription sets cancel_at as well.
     `portal_unvisited`, `portal_idle`: seconds that a portal URL lives before its first visit, and after its last.
     `first_payment`: "card" decides, or "succeed" | "action" (the bank asks the owner) | "decline" for every Checkout.
+    `debit_days`: how long a bank debit is under way. `on_dispute`: "nothing" | "cancel" | "cancel_at_period_end", what becomes
+    of a subscription whose payment is disputed.
     """
 
     billing_mode: str = "flexible"
@@ -32,6 +34,8 @@ class Options:
     portal_unvisited: int = 300
     portal_idle: int = 3600
     first_payment: str = "card"
+    debit_days: int = 5
+    on_dispute: str = "nothing"
 
 
 def new_state(seed):
@@ -41,11 +45,15 @@ def new_state(seed):
 
 
 class World:
-    """One Stripe account. `state` is JSON all through; `changed` is True after each change until somebody saves it."""
+    """One Stripe account. `state` is JSON all through; `changed` is True after each change until somebody saves it.
 
-    def __init__(self, state, *, clock, account, public_url, options):
+    `application` is the platform's, None in the platform's own account. `waiting()` lists the deliveries of all accounts.
+    """
+
+    def __init__(self, state, *, clock, account, public_url, options, application=None, waiting=None):
         self.state, self._clock = state, clock
         self.account, self.public_url, self.options = account, public_url, options
+        self.application, self.waiting = application, waiting or (lambda: self.state["deliveries"])
         self.changed, self.request = False, None
         for kind in KINDS:  # a state file may be older than a kind
             state["objects"].setdefault(kind, {})
@@ -94,7 +102,9 @@ class World:
         return self.state["inside"].setdefault(key, {})
 
     def add(self, obj, event=None):
-        """`obj` exists; `event` is emitted."""
+        """`obj` exists; `event` is emitted. In a connected account it says which application made it."""
+        if self.application and "application" in obj and not obj.get("is_default"):
+            obj["application"] = self.application
         self.state["objects"][obj["object"]][obj["id"]] = obj
         self.changed = True
         if event:
@@ -125,6 +135,8 @@ class World:
         event = {"id": "evt_1" + self.draw(23), "object": "event", "api_version": API_VERSION, "created": self.now, "data": data,
                  "livemode": False, "pending_webhooks": 0, "request": self.request or {"id": None, "idempotency_key": None},
                  "type": event_type}
+        if self.application:
+            event["account"] = self.account
         self.add(event)
         self.on_event(event)
         return event
@@ -135,7 +147,7 @@ class World:
         for key in [k for k in sessions if inside[k]["expires"] < self.now - 86400]:
             del sessions[key], inside[key]
             self.changed = True
-        events, waiting = self.state["objects"]["event"], {item["event"] for item in self.state["deliveries"]}
+        events, waiting = self.state["objects"]["event"], {item["event"] for item in self.waiting()}
         for key in [k for k, e in events.items() if e["created"] < self.now - EVENTS_KEPT and k not in waiting]:
             del events[key]
             self.state["attempts"].pop(key, None)
