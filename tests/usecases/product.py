@@ -127,7 +127,7 @@ class Product:
                                     post=lambda url, headers, body: 200)
         self.discord = DiscordSandbox(clock=self.clock, app={"redirect_uris": [f"{PORTAL}/auth/discord/callback"]})
         self.wires = {STRIPE: Wire(STRIPE, self.stripe.handle, self._heard), DISCORD: Wire(DISCORD, self.discord.handle, self._heard)}
-        self.prices = {}
+        self.prices, self._heard_events = {}, 0
         self._browser = Browser()
         self._mount(self._browser.session)
 
@@ -173,13 +173,20 @@ class Product:
             name: {"name": name, "roles": list(roles), "prices": [self.price(amount)]}
             for name, amount, roles in (("gold", 500, [GOLD]), ("silver", 300, [SILVER]), ("both", 700, [GOLD, SILVER]))}})
 
-    def price(self, amount):
-        """A monthly price in an offer's form, made at Stripe once."""
-        if amount not in self.prices:
+    def price(self, amount, interval="month", days=None):
+        """A price in an offer's form, made at Stripe once; `interval` may be "once", for `days` or for good."""
+        if (amount, interval) not in self.prices:
             product = self.stripe.call("POST", "/v1/products", {"name": f"For {amount}"})[1]["id"]
-            self.prices[amount] = self.stripe.call("POST", "/v1/prices", {
-                "product": product, "unit_amount": amount, "currency": "eur", "recurring[interval]": "month"})[1]["id"]
-        return {"account": "operator", "id": self.prices[amount], "amount": amount, "currency": "eur", "interval": "month"}
+            self.prices[amount, interval] = self.stripe.call("POST", "/v1/prices", {
+                "product": product, "unit_amount": amount, "currency": "eur", **({} if interval == "once" else {"recurring[interval]": interval})})[1]["id"]
+        return {"account": "operator", "id": self.prices[amount, interval], "amount": amount, "currency": "eur", "interval": interval,
+                **({"days": days} if days else {})}
+
+    def sells(self, server=SERVER, **offers):
+        """The server sells these offers instead of what it sold: {name: (roles, prices, policies)}."""
+        from chalicelib.store import servers
+        servers.write(server, {"name": "Pixel", "accounts": ["operator"], "terms_url": "https://pixel.example/terms", "role_names": {GOLD: "Gold"}, "offers": {
+            name: {"name": name, "roles": list(roles), "prices": prices, **policies} for name, (roles, prices, policies) in offers.items()}})
 
     def control(self, method, path, body=None):
         """What the Discord sandbox's control call answers."""
@@ -203,10 +210,11 @@ class Product:
     def pays(self, url):
         """Somebody pays at the Checkout page with that address; answers the subscription's id."""
         page = self._browser.open(url)
-        form = page.form("Subscribe")
+        form = page.form("Subscribe" if page.has_button("Subscribe") else "Pay")
         self._browser.session.post(form["action"], data={**form["fields"], **({"email": "ada@canary.example"} if "email" in form["fields"] else {}),
                                                           "number": GOOD_CARD}, allow_redirects=False)
-        return list(self.stripe.world.all("subscription"))[-1]["id"]
+        session = self.stripe.world.find("checkout.session", url.rsplit("/", 1)[1].partition("#")[0])
+        return session["id"] if session["mode"] == "payment" else session["subscription"]
 
     def buys(self, offer="gold", user=ADA, server=SERVER):
         """The member has bought the offer through us; nothing has been delivered. Answers the subscription's id."""
@@ -229,6 +237,27 @@ class Product:
     def events(self, key):
         """Stripe's events about the subscription itself, oldest first."""
         return [event for event in self.stripe.world.all("event") if event["data"]["object"].get("id") == key]
+
+    def hears(self):
+        """Every event of Stripe's that is new since the last time has been taken in, and all messages worked on."""
+        events = list(self.stripe.world.all("event"))
+        for event in events[self._heard_events:]:
+            self.take_in(event)
+        self._heard_events = len(events)
+        return self.work()
+
+    def order_stripe(self, method, path, body=None):
+        """What a control call of the Stripe sandbox answers."""
+        status, _, content = self.stripe.handle(method, f"/_sandbox/{path}", {}, json.dumps(body or {}).encode())
+        assert status < 300, content
+        return json.loads(content) if content else None
+
+    def subscription(self, key, user=ADA, server=SERVER):
+        """The subscription or purchase as the member's profile shows it."""
+        from chalicelib import profile
+        from chalicelib.store.sessions import Member
+        shown = profile.profile("secret", Member(user, "Ada"))
+        return next(sub for one in shown["servers"] if one["id"] == server for sub in one["subscriptions"] if sub["id"] == key)
 
     def tell(self, key, times=1):
         """The newest event about the subscription has been taken in so many times."""
