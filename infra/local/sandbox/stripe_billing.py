@@ -109,7 +109,7 @@ class Billing:
         if number and not more.get("trial_end"):
             self.check_chargeable(number)
         outcome = self.world.options.first_payment
-        if outcome == "decline":
+        if outcome == "decline" and not more.get("trial_end"):
             raise CardDeclined("generic_decline")
         method = self.attach(customer, number, asked=bool(more.get("trial_end"))) if number else None
         return self.beginnings.begin(prices, customer=customer, method=method, outcome=None if outcome == "card" else outcome, **more)
