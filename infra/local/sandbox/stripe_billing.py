@@ -201,7 +201,9 @@ class Billing:
         tries, waits = invoice["attempt_count"] + 1, self.world.options.retry_days
         retrying = sub["status"] not in (*OVER, "unpaid", "incomplete") and invoice["auto_advance"] and tries <= len(waits)
         self.world.inside(invoice["id"])["needs_action"] = why == ACTION
-        if why != ACTION:   # while the bank asks, nothing has been charged
+        if why == ACTION:
+            self.payments.asked(invoice)
+        else:
             self.payments.declined(invoice, why)
         with self.world.changing(invoice):
             invoice |= {"attempted": True, "attempt_count": tries,
