@@ -6,6 +6,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 GOOD_CARD, DECLINED_LATER = "4242424242424242", "4000000000000341"  # Stripe's test numbers; the second can be saved, charges fail
+ASKED_CARD = "4000002500003155"  # the bank asks its owner before the first payment
 
 
 class WalkFailed(Exception):
@@ -181,6 +182,10 @@ class Walker:
         who = {"email": f"user{self.user_id}@example.org"} if "email" in page.form("Subscribe")["fields"] else {}
         return self.browser.submit(page, button="Subscribe", number=card, **who)
 
+    def answer_bank(self, page, succeed=True):
+        """The page that comes after telling the bank, on the page where it asks, that it is you who pays, or that it is not."""
+        return self.browser.submit(page, button="Complete authentication" if succeed else "Fail authentication")
+
     def portal_session(self, subscription, flow=None):
         """The address of a Stripe billing-portal session; `flow`: None, "payment_method" or "cancel"."""
         body = {"flow": flow} if flow else {}
@@ -199,6 +204,11 @@ class Walker:
         if not page.has_button("Cancel subscription"):
             page = self.browser.open(page.link("Cancel subscription", containing=subscription))
         return self.browser.submit(page, button="Cancel subscription")
+
+    def switch_at_stripe(self, url, subscription, price):
+        """The plan is switched to the price in the billing portal at `url`, now or at the period end as its owner has set it."""
+        page = self.browser.open(self.browser.open(url).link("Update plan", containing=subscription))
+        return self.browser.submit(page, button="Update plan", price=price)
 
     def cancel(self, subscription, reason=None):
         """The receipt of a cancellation at period end."""
@@ -275,7 +285,7 @@ class Sandboxes:
     # Stripe
 
     def renew(self, subscription, outcome="succeed"):
-        """The current period has ended and the renewal had that outcome: "succeed" or "decline"."""
+        """The current period, or the trial, has ended and the bill had that outcome: "succeed", "decline" or "action" (the bank asks)."""
         return self.stripe("POST", f"/subscriptions/{subscription}/renew", {"outcome": outcome})
 
     def retry_payment(self, subscription, outcome="succeed"):
@@ -289,6 +299,34 @@ class Sandboxes:
     def patch_subscription(self, subscription, **fields):
         """Top-level fields of the subscription are set by force, with the event of that change."""
         return self.stripe("PATCH", f"/subscriptions/{subscription}", fields)
+
+    def switch_plan(self, subscription, price, when="now"):
+        """The subscription sells the price "now", or from its "period_end" on (by a subscription schedule)."""
+        return self.stripe("POST", f"/subscriptions/{subscription}/switch", {"price": price, "when": when})
+
+    def pause_collection(self, subscription, behavior="void", resumes_at=None):
+        """Bills are held ("void", "keep_as_draft", "mark_uncollectible"), or with None collected again; the status stays."""
+        return self.stripe("POST", f"/subscriptions/{subscription}/pause_collection", {"behavior": behavior, "resumes_at": resumes_at})
+
+    def pause(self, subscription):
+        """The subscription is paused: its period ends now and nothing is billed."""
+        return self.stripe("POST", f"/subscriptions/{subscription}/pause")
+
+    def resume(self, subscription, outcome="succeed"):
+        """The paused subscription goes on, if the bill for its new period had the outcome "succeed"."""
+        return self.stripe("POST", f"/subscriptions/{subscription}/resume", {"outcome": outcome})
+
+    def authenticate(self, subscription, outcome="succeed"):
+        """The owner of the card has answered the bank about the newest open invoice."""
+        return self.stripe("POST", f"/subscriptions/{subscription}/authenticate", {"outcome": outcome})
+
+    def close_invoice(self, invoice, how="void"):
+        """The open invoice is closed without money: "void" or "mark_uncollectible"."""
+        return self.stripe("POST", f"/invoices/{invoice}/{how}")
+
+    def stripe_options(self, **options):
+        """The Stripe account's options are these, e.g. first_payment="action", final_failure="unpaid"."""
+        return self.stripe("PATCH", "/options", options)
 
     def events(self):
         """All events so far, with their delivery attempts."""

@@ -10,6 +10,7 @@ import stripe
 from infra.local.sandbox import http
 from infra.local.sandbox import stripe as sandboxes
 from infra.local.sandbox.stripe_webhooks import Endpoint
+from infra.local.walker import ASKED_CARD, Sandboxes, Walker
 
 SECRET = "whsec_http"
 
@@ -123,6 +124,55 @@ def test_a_member_buys_cancels_undoes_renews_fails_and_recovers(receiver, runnin
     with pytest.raises(stripe.InvalidRequestError, match="No such subscription"):
         client.v1.subscriptions.cancel(sub.id)
     assert receiver.refused == 0
+
+
+def test_the_sdk_and_the_walker_lead_a_subscription_through_its_states(receiver, running):
+    client = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url}, max_network_retries=0)
+    people = Sandboxes(running.url, running.url)
+    product = client.v1.products.create({"name": "Gold"})
+    month, year = (client.v1.prices.create({"product": product.id, "currency": "eur", "unit_amount": 500, "recurring": {"interval": interval}})
+                   for interval in ("month", "year"))
+    customer = client.v1.customers.create({"email": "bo@example.com"})
+    people.set_card(customer.id, "4242424242424242")
+    sub = client.v1.subscriptions.create({"customer": customer.id, "items": [{"price": month.id}, {"price": year.id}], "trial_period_days": 5})
+    assert (sub.status, len(sub["items"].data)) == ("trialing", 2)
+    people.advance(5 * 86400)
+    receiver.wait_for("customer.subscription.trial_will_end")
+    client.v1.subscriptions.update(sub.id, {"pause_collection": {"behavior": "void"}})
+    assert people.pause_collection(sub.id, None)["pause_collection"] is None
+    client.v1.subscriptions.update(sub.id, {"items": [{"id": sub["items"].data[1].id, "deleted": True}], "proration_behavior": "none"})
+    planned = people.switch_plan(sub.id, year.id, "period_end")
+    schedule = client.v1.subscription_schedules.retrieve(planned["schedule"])
+    assert schedule.phases[1]["items"][0].price == year.id
+    assert client.v1.subscription_schedules.release(schedule.id).status == "released"
+    assert client.v1.subscriptions.pause(sub.id).status == "paused"
+    receiver.wait_for("customer.subscription.paused")
+    assert client.v1.subscriptions.resume(sub.id, {"payment_behavior": "resume_on_payment_success"}).status == "active"
+    receiver.wait_for("customer.subscription.resumed")
+    people.renew(sub.id, "action")
+    people.authenticate(sub.id)
+    people.renew(sub.id, "decline")
+    people.close_invoice(client.v1.subscriptions.retrieve(sub.id).latest_invoice, "mark_uncollectible")
+    assert client.v1.subscriptions.retrieve(sub.id).status == "active" and receiver.refused == 0
+
+
+def test_a_browser_answers_the_bank_and_switches_the_plan(running):
+    client = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url}, max_network_retries=0)
+    product = client.v1.products.create({"name": "Gold"})
+    gold, tin = (client.v1.prices.create({"product": product.id, "currency": "eur", "unit_amount": amount, "recurring": {"interval": "month"}})
+                 for amount in (500, 100))
+    session = client.v1.checkout.sessions.create({"mode": "subscription", "line_items": [{"price": gold.id}], "success_url": running.url})
+    walker = Walker(running.url, running.url, running.url)
+    asked = walker.browser.submit(walker.browser.open(session.url), button="Subscribe", number=ASKED_CARD, email="ada@example.com")
+    assert walker.answer_bank(asked).text.startswith("Stripe sandbox")
+    sub = client.v1.subscriptions.retrieve(client.v1.checkout.sessions.retrieve(session.id).subscription)
+    offering = client.v1.billing_portal.configurations.create({"features": {"subscription_update": {
+        "enabled": True, "default_allowed_updates": ["price"], "products": [{"product": product.id, "prices": [gold.id, tin.id]}],
+        "schedule_at_period_end": {"conditions": [{"type": "decreasing_item_amount"}]}}}})
+    portal = client.v1.billing_portal.sessions.create({"customer": sub.customer, "configuration": offering.id})
+    assert "The plan changes on" in walker.switch_at_stripe(portal.url, sub.id, tin.id).text
+    walker.sandbox.move_to(sub["items"].data[0].current_period_end)
+    assert client.v1.subscriptions.retrieve(sub.id)["items"].data[0].price.id == tin.id
 
 
 def test_undelivered_events_are_delivered_after_a_restart(tmp_path, receiver):

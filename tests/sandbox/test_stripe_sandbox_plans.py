@@ -261,10 +261,10 @@ def offering(account, *prices, conditions=(), **more):
 
 def test_the_portal_switches_to_what_the_configuration_offers_and_nothing_else(account):
     sub, silver, hidden = account.buy(), account.price(unit_amount=300), account.price(unit_amount=1)
-    url = account.portal(sub["customer"], offering(account, account.offer, silver))["url"]
+    url = account.portal(sub["customer"], offering(account, account.offer, silver, old := account.price(active=False)))["url"]
     here = f"{url}/subscriptions/{sub['id']}/update"
     assert "Update plan" in account.page("GET", url)[2] and "3.00 EUR" in account.page("GET", here)[2]
-    assert account.page("POST", here, {"price": hidden})[0] == 404
+    assert [account.page("POST", here, {"price": price})[0] for price in (hidden, old, account.offer)] == [404] * 3
     assert account.page("POST", here, {"price": silver})[0] == 303
     assert entries(account.sub(sub["id"])) == [(silver, JAN_31, FEB_28)]
     off = account.portal(sub["customer"])["url"]

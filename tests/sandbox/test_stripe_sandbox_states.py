@@ -99,6 +99,9 @@ def test_a_trial_can_be_ended_now_or_moved(account):
     moved = account.api("POST", path, {"trial_end": later})
     assert (moved["trial_end"], moved["trial_start"], period(moved)[1]) == (later, JAN_31, later)
     account.clock.advance(DAY)
+    assert account.types("customer.subscription.trial_will_end") == []
+    account.api("POST", path, {"trial_end": JAN_31 + 3 * DAY})
+    assert account.events("customer.subscription.trial_will_end")[0]["created"] == JAN_31 + DAY
     begun = account.api("POST", path, {"trial_end": "now"})
     assert (begun["status"], begun["trial_end"], period(begun)[0]) == ("active", JAN_31 + DAY, JAN_31 + DAY)
     assert account.invoice(begun["latest_invoice"])["status"] == "paid"
@@ -126,7 +129,9 @@ def test_a_card_whose_bank_asks_leaves_the_subscription_incomplete_until_its_own
     sub, = account.api("GET", "/v1/subscriptions")["data"]
     first = account.invoice(sub["latest_invoice"])
     assert (sub["status"], first["status"], first["next_payment_attempt"]) == ("incomplete", "open", None)
-    assert account.types("invoice")[-2:] == ["invoice.payment_failed", "invoice.payment_action_required"]
+    assert account.types("invoice.")[-2:] == ["invoice.payment_failed", "invoice.payment_action_required"]
+    intent = account.events("payment_intent")[-1]["data"]["object"]
+    assert (intent["status"], intent["latest_charge"], account.types("charge")) == ("requires_action", None, [])
     assert account.api("GET", f"/v1/checkout/sessions/{session['id']}")["status"] == "open"
     status, headers, _ = account.page("POST", session["url"], {"authenticate": "succeed"})
     assert (status, headers["Location"]) == (303, f"http://shop.test/ok?session={session['id']}")
@@ -178,6 +183,7 @@ def test_an_incomplete_subscription_expires_after_23_hours_and_its_invoice_is_vo
     account.clock.advance(1)
     over = account.sub(sub["id"])
     assert (over["status"], over["ended_at"]) == ("incomplete_expired", JAN_31 + 23 * HOUR)
+    assert account.events("payment_intent")[-1]["data"]["object"]["cancellation_reason"] == "void_invoice"
     assert account.invoice(sub["latest_invoice"])["status"] == "void" and account.types()[-2:] == ["invoice.voided", "customer.subscription.updated"]
     account.clock.advance(90 * DAY)
     assert account.sub(sub["id"]) == over and len(account.invoices(sub)) == 1
@@ -376,6 +382,17 @@ def test_a_paused_subscription_that_was_to_end_ends(account):
     account.clock.advance(40 * DAY)
     over = account.sub(sub["id"])
     assert (over["status"], over["ended_at"]) == ("canceled", JAN_31 + 20 * DAY)
+
+
+@pytest.mark.parametrize("force", [{"status": "trialing"}, {"status": "incomplete"}, {"schedule": "sub_sched_none"},
+                                   {"pause_collection": {"behavior": "void"}}])
+def test_a_subscription_forced_into_such_a_state_does_not_stop_the_clock(account, force):
+    odd, other = account.buy(), account.buy()
+    account.clock.advance(2 * DAY)
+    account.control("PATCH", f"subscriptions/{odd['id']}", force)
+    account.clock.advance(40 * DAY)
+    instants = [e["created"] for e in account.events()]
+    assert instants == sorted(instants) and period(account.sub(other["id"]))[0] == period(other)[1]
 
 
 # all at once

@@ -32,8 +32,7 @@ class Begin:
         sub["latest_invoice"] = invoice["id"]
         world.add(sub, "customer.subscription.created")
         self.billing.finalize(invoice)
-        if trial_end and trial_end - world.now <= 3 * 86400:
-            self.billing.trials.announce(sub)
+        self.billing.trials.announce_if_near(sub)
         return sub, invoice
 
     def begin(self, prices, *, customer, method, outcome=None, **more):
@@ -51,14 +50,12 @@ class Begin:
 
     def due(self, sub):
         """When an incomplete subscription has waited long enough."""
-        if sub["status"] == "incomplete":
+        if sub["status"] == "incomplete" and self.world.find("invoice", sub["latest_invoice"])["status"] == "open":
             yield sub["created"] + INCOMPLETE_FOR, 5, sub["id"], self._expire_on_time
 
     def _expire_on_time(self, key):
         sub = self.world.find("subscription", key)
-        invoice = self.world.find("invoice", sub["latest_invoice"])
-        if invoice["status"] == "open":
-            void(self.world, invoice)
+        void(self.world, self.world.find("invoice", sub["latest_invoice"]))
         self.expire(sub)
 
     def expire(self, sub):

@@ -109,7 +109,7 @@ class Billing:
         if number and not more.get("trial_end"):
             self.check_chargeable(number)
         outcome = self.world.options.first_payment
-        if outcome == "decline":
+        if outcome == "decline" and not more.get("trial_end"):
             raise CardDeclined("generic_decline")
         method = self.attach(customer, number, asked=bool(more.get("trial_end"))) if number else None
         return self.beginnings.begin(prices, customer=customer, method=method, outcome=None if outcome == "card" else outcome, **more)
@@ -201,7 +201,9 @@ class Billing:
         tries, waits = invoice["attempt_count"] + 1, self.world.options.retry_days
         retrying = sub["status"] not in (*OVER, "unpaid", "incomplete") and invoice["auto_advance"] and tries <= len(waits)
         self.world.inside(invoice["id"])["needs_action"] = why == ACTION
-        if why != ACTION:   # while the bank asks, nothing has been charged
+        if why == ACTION:
+            self.payments.asked(invoice)
+        else:
             self.payments.declined(invoice, why)
         with self.world.changing(invoice):
             invoice |= {"attempted": True, "attempt_count": tries,

@@ -1,9 +1,11 @@
 """What becomes of an open invoice other than being paid: void, uncollectible (docs.stripe.com/invoicing/integration/workflow-transitions)."""
 from .stripe_params import Refusal
+from .stripe_payments import Payments
 
 
 def void(world, invoice):
     """The invoice is void and will not be collected; invoice.voided tells."""
+    Payments(world).called_off(invoice)
     _close(world, invoice, "void", "voided_at", "invoice.voided")
 
 

@@ -55,7 +55,7 @@ class Payments:
     def _succeed(self, intent, charge):
         self.world.add(charge, "charge.succeeded")
         with self.world.changing(intent):
-            intent |= {"status": "succeeded", "latest_charge": charge["id"], "amount_received": intent["amount"],
+            intent |= {"status": "succeeded", "latest_charge": charge["id"], "amount_received": intent["amount"], "next_action": None,
                        "payment_method": charge["payment_method"], "last_payment_error": None}
         self.world.emit("payment_intent.succeeded", intent)
         return charge
@@ -70,7 +70,8 @@ class Payments:
         self.world.add(charge, "charge.failed")
         method = self.world.state["objects"]["payment_method"].get(charge["payment_method"])
         with self.world.changing(intent):
-            intent |= {"status": "requires_payment_method", "latest_charge": charge["id"], "payment_method": None, "last_payment_error": {
+            intent |= {"status": "requires_payment_method", "latest_charge": charge["id"], "payment_method": None, "next_action": None,
+                       "last_payment_error": {
                 "charge": charge["id"], "code": kind, "decline_code": code, "message": words, "payment_method": method, "type": "card_error",
                 "doc_url": f"https://stripe.com/docs/error-codes/{kind.replace('_', '-')}"}}
         self.world.emit("payment_intent.payment_failed", intent)
@@ -102,6 +103,25 @@ class Payments:
         entry, intent = self._of(invoice)
         if entry is not None and code != "missing_payment_method":
             self.attempt(intent, self._method(invoice), code)
+
+    def asked(self, invoice):
+        """The bank wants to ask the owner of the card first; nothing was charged."""
+        intent = self._of(invoice)[1]
+        with self.world.changing(intent):
+            intent |= {"status": "requires_action", "next_action": {"type": "use_stripe_sdk", "use_stripe_sdk": {}}}
+        self.world.emit("payment_intent.requires_action", intent)
+
+    def called_off(self, invoice):
+        """The invoice is void, and nobody can pay it any more."""
+        entry, intent = self._of(invoice)
+        if entry is None:
+            return
+        with self.world.changing(intent):
+            intent |= {"status": "canceled", "canceled_at": self.world.now, "cancellation_reason": "void_invoice", "next_action": None}
+        self.world.emit("payment_intent.canceled", intent)
+        with self.world.changing(entry):
+            entry["status"] = "canceled"
+            entry["status_transitions"]["canceled_at"] = self.world.now
 
     def _of(self, invoice):
         entry = next((p for p in self.world.all("invoice_payment") if p["invoice"] == invoice["id"] and p["status"] == "open"), None)

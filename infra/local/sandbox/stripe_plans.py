@@ -107,7 +107,7 @@ class Plans:
 
     def of(self, sub):
         """The schedule that manages `sub`, or None."""
-        return self.world.find("subscription_schedule", sub["schedule"]) if sub["schedule"] and sub["status"] != "canceled" else None
+        return self.world.state["objects"]["subscription_schedule"].get(sub["schedule"]) if sub["status"] != "canceled" else None
 
     def schedule(self, sub, price, entry=None):
         """The schedule by which the item (the first) sells `price` from its period end on; it lets go of `sub` a period later."""

@@ -120,6 +120,7 @@ class Subscriptions:
             later.append(lambda: self.billing.trials.finish_now(sub))
         elif "trial_end" in params:
             self.billing.trials.set_end(sub, params["trial_end"])
+            later.append(lambda: self.billing.trials.announce_if_near(sub))
         return later
 
     # pause and resume, schedules

@@ -44,11 +44,16 @@ class Trials:
 
     def due(self, sub):
         """The announcement of the end, when it is still to come. The end itself is the end of the items' period."""
-        if sub["status"] == "trialing" and not self.world.state["inside"].get(sub["id"], {}).get("announced"):
+        if sub["status"] == "trialing" and sub["trial_end"] and not self.world.state["inside"].get(sub["id"], {}).get("announced"):
             yield sub["trial_end"] - ANNOUNCED, 7, sub["id"], self._announce_on_time
 
     def _announce_on_time(self, key):
         self.announce(self.world.find("subscription", key))
+
+    def announce_if_near(self, sub):
+        """The end of the trial has been announced when that should be so by now."""
+        if sub["trial_end"] and sub["trial_end"] - ANNOUNCED <= self.world.now:
+            self.announce(sub)
 
     def announce(self, sub):
         """customer.subscription.trial_will_end has been sent for this end of the trial."""
