@@ -2,7 +2,6 @@
 import http.client
 import queue
 import statistics
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit

@@ -69,8 +69,10 @@ def measure(town, lines):
 def _walk(town):
     """Each (path, Spent), one after the other. What a process does once (clients, queue addresses) has been done before."""
     hosts = {town.stripe_url: "stripe", town.sandbox.discord_url: "discord"}
-    first = town.buys(town.somebody())
-    town.tell(first)
+    user = town.somebody()
+    town.tell(town.buys(user))
+    town.call("POST", f"/api/v1/servers/{SERVER}/restore", town.signed_in(user), b"{}")
+    town.invoke("members", town.records("members"))
 
     def spent(call, *args):
         with counting(hosts) as seen:

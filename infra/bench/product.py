@@ -8,9 +8,10 @@ import importlib
 import threading
 import time
 
+import boto3
+
 from infra.bench.child import WITHIN, Voice
 from infra.local import functions, pollers, web
-from infra.local.aws import EmbeddedAws
 from infra.local.permissions import API
 
 POLLERS = 8
@@ -20,11 +21,7 @@ class Meters:
     """What the calls of each function took, and how many webhooks the queue has taken and given back."""
 
     def __init__(self):
-        self._changed, self._taken, self._worked = threading.Condition(), 0, 0
-        self._fresh()
-
-    def _fresh(self):
-        self._read = {}
+        self._changed, self._taken, self._worked, self._read = threading.Condition(), 0, 0, {}
 
     def timed(self, call, *, name, records):
         """`call`, measured: `name` and `records` work out from its arguments whose time it is, and for how many records."""
@@ -55,8 +52,7 @@ class Meters:
         with self._changed:
             if not self._changed.wait_for(lambda: self._worked >= self._taken, WITHIN - 5):
                 raise TimeoutError(f"{self._taken - self._worked} records were not worked on")
-            read = self._read
-            self._fresh()
+            read, self._read = self._read, {}
         return read
 
 
@@ -84,8 +80,7 @@ def main():
 
 def _start_pollers(app, poke):
     """Eight pollers take from the webhooks' queue, each when it is told that there is something."""
-    import os
-    aws = EmbeddedAws(port=int(os.environ["AWS_ENDPOINT_URL"].rsplit(":", 1)[1]))
+    sqs = boto3.client("sqs")
     [function] = [each for each in functions.queue_functions(app) if each.queue.endswith("stripe-events")]
 
     def run(poller):
@@ -93,7 +88,7 @@ def _start_pollers(app, poke):
             poller.poll_once()
 
     for _ in range(POLLERS):
-        poller = pollers.Poller(function, aws.client("sqs"), threads=0)
+        poller = pollers.Poller(function, sqs, threads=0)
         threading.Thread(target=run, args=(poller,), daemon=True).start()
 
 
