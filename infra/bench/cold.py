@@ -1,11 +1,10 @@
 """Cold starts from the package: each function in a fresh interpreter, until it is imported and until its first event is done.
 
-The package is what `make package` makes, unpacked twice: as it is, and with the bytecode taken out. Everything is measured in
-turns, so that what slows the machine slows the yardstick too.
+The package is what `make package` makes. Everything is measured in turns, with the bytecode in it and as if there were none, so
+that what slows the machine slows the yardstick too.
 """
 import json
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ WITHIN = 60     # seconds
 
 
 def unpacked(folder, made=None):
-    """{variant: folder} and the template of the package; `made` is a package of before, else it is made now."""
+    """(where the package's code lies unpacked, its template); `made` is a package of before, else it is made now."""
     if made is None:
         made = folder / "package"
         # As a process of its own: it imports the app for the stage that it packages.
@@ -30,11 +29,9 @@ def unpacked(folder, made=None):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode:
             raise RuntimeError(f"the package was not made:\n{done.stdout}")
-    tasks = {variant: folder / variant for variant in VARIANTS}
-    for variant, task in tasks.items():
-        with zipfile.ZipFile(made / "deployment.zip") as archive:
-            archive.extractall(task, [name for name in archive.namelist() if variant == "bytecode" or not name.endswith(".pyc")])
-    return tasks, json.loads((made / "sam.json").read_text())
+    with zipfile.ZipFile(made / "deployment.zip") as archive:
+        archive.extractall(folder / "task")
+    return folder / "task", json.loads((made / "sam.json").read_text())
 
 
 def handlers(template):
@@ -76,7 +73,7 @@ class Firsts:
 
 def measure(town, lines, *, folder, rounds, made=None, log):
     """Every function's cold start is said, beside that of a bare client."""
-    tasks, template = unpacked(folder, made)
+    task, template = unpacked(folder, made)
     firsts = Firsts(town)
     starts = {(YARDSTICK, variant): ("boto3", lambda: None) for variant in VARIANTS}
     for function, handler in handlers(template).items():
@@ -85,10 +82,8 @@ def measure(town, lines, *, folder, rounds, made=None, log):
     took = {start: [] for start in starts}
     for _ in range(rounds):
         for (name, variant), (handler, event) in starts.items():
-            took[name, variant].append(_start(tasks[variant], handler, event(), log))
+            took[name, variant].append(_start(task, variant, handler, event(), log))
     town.records("stripe-events")
-    for task in tasks.values():
-        shutil.rmtree(task)
     for (name, variant), each in took.items():
         _say(lines, name, variant, each)
 
@@ -103,9 +98,9 @@ def _say(lines, name, variant, took):
     return lines.say(f"cold_start.{name}.first_event.{variant}", total, "ms", reference=yardstick)
 
 
-def _start(task, handler, event, log):
-    done = subprocess.run([sys.executable, "-I", "-S", "-B", str(PROGRAM), str(task), handler], input=json.dumps(event), text=True,
-                          stdout=subprocess.PIPE, stderr=log, timeout=WITHIN)
+def _start(task, variant, handler, event, log):
+    done = subprocess.run([sys.executable, "-I", "-S", "-B", str(PROGRAM), str(task), variant, handler], text=True,
+                          input=json.dumps(event), stdout=subprocess.PIPE, stderr=log, timeout=WITHIN)
     if done.returncode:
         raise RuntimeError(f"the cold start of {handler} failed; its last words are in the log")
     return json.loads(done.stdout)

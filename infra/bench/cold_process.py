@@ -1,16 +1,29 @@
 """One cold start, in an interpreter that sees the unpacked package and the standard library only (python -I -S -B).
 
-Arguments: the folder, and the handler as the template names it, or `boto3` for the yardstick; the event comes on standard
-input. It prints {"import": seconds, "total": seconds}: from the first line until the module is imported, and until the
-event is answered. As in Lambda the folder is not written to.
+Arguments: the folder, `bytecode` or `source`, and the handler as the template names it, or `boto3` for the yardstick; the event
+comes on standard input. With `source` the package's bytecode is not looked at; the standard library's always is. It prints
+{"import": seconds, "total": seconds}: from the first line until the module is imported, and until the event is answered. As in
+Lambda the folder is not written to.
 """
+import importlib._bootstrap_external as importing
 import json
 import sys
 import time
 
-folder, handler, event = sys.argv[1], sys.argv[2], json.load(sys.stdin)
+folder, variant, handler, event = *sys.argv[1:], json.load(sys.stdin)
 out, sys.stdout = sys.stdout, sys.stderr
 sys.path.insert(0, folder)
+
+
+def no_bytecode(path, *, cached=importing.cache_from_source, **how):
+    """Where the bytecode of a source is, for the standard library only: the loader compiles what has no such place."""
+    if path.startswith(folder):
+        raise NotImplementedError
+    return cached(path, **how)
+
+
+if variant == "source":
+    importing.cache_from_source = no_bytecode
 
 
 class Context:
