@@ -14,6 +14,7 @@ from infra.bench.lines import Lines
 from infra.local.aws import EmbeddedAws, use
 
 FULL = {"people": 40, "rounds": 8, "profiles": 400, "starts": 7}
+LONGEST = {"times": 90, "everything": 210}      # seconds after which no further round begins: a busy machine gets fewer samples
 QUICK = {"people": 8, "rounds": 1, "profiles": 10, "starts": 1}
 
 
@@ -57,9 +58,10 @@ def _measure(lines, parts, folder, log, amounts, made):
     now("webhook to role, profile")
     product = Child("infra.bench.product", {}, log=log.name)
     parts.callback(product.stop)
-    latency.measure(here, product, shown, lines, people=amounts["people"], rounds=amounts["rounds"], profiles=amounts["profiles"])
+    latency.measure(here, product, shown, lines, people=amounts["people"], rounds=amounts["rounds"], profiles=amounts["profiles"],
+                    until=began + LONGEST["times"])
     now("package and cold starts")
-    cold.measure(here, lines, folder=folder, rounds=amounts["starts"], made=made, log=log)
+    cold.measure(here, lines, folder=folder, rounds=amounts["starts"], until=began + LONGEST["everything"], made=made, log=log)
     now("done")
 
 

@@ -121,7 +121,7 @@ class Bare:
                               Key={"user_id": {"S": self._user}, "server_id": {"S": SERVER}})
 
 
-def measure(town, product, shown, lines, *, people, rounds, profiles):
+def measure(town, product, shown, lines, *, people, rounds, profiles, until):
     """The times are said: of bare reads, of a profile, and from webhook to role at 1 and at 8 connections.
 
     Bare reads are timed before each round, so that they see the machine in the state in which the product saw it.
@@ -129,7 +129,9 @@ def measure(town, product, shown, lines, *, people, rounds, profiles):
     crowd = Crowd(town, product, shown, people)
     bare = Bare(town, next(iter(crowd.bought)))
     seen = {connections: ([], []) for connections in CONNECTIONS}
-    for _ in range(rounds):
+    for number in range(rounds):
+        if number and time.monotonic() > until:
+            break
         for connections, (samples, meters) in seen.items():
             bare.get(20)
             took, read = crowd.round(connections)
