@@ -77,7 +77,7 @@ def test_every_function_of_the_app_has_a_cold_start_with_and_without_bytecode(sa
     measured = {tuple(name.split(".")[1:]) for name in said if name.startswith("cold_start.")}
     for function in functions:
         for variant in ("bytecode", "source"):
-            for stage in ("import", "first_event"):
+            for stage in ("import", "first_event", "cpu"):
                 assert any((one[0], *one[2:]) == (function, stage, variant) for one in measured if len(one) == 4), function
     assert {("boto3_client", "bytecode"), ("boto3_client", "source")} <= measured
 
