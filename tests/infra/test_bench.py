@@ -23,7 +23,7 @@ def ran(built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_") and name != "STAGE"}
     done = subprocess.run([sys.executable, "-m", "infra.bench", "--quick", "--package", str(built)], cwd=ROOT, text=True,
-                          env=environment | {"TMPDIR": str(folder)}, capture_output=True, check=False, timeout=120)
+                          env=environment | {"TMPDIR": str(folder)}, capture_output=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return done, folder
 
