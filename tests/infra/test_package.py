@@ -1,7 +1,6 @@
 """What `make package` leaves for CloudFormation, read back: the mistakes that lose events or open doors are not in it."""
 
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -17,26 +16,10 @@ from chalicelib import settings
 from chalicelib.problem import not_found
 from infra import package
 from infra.local.aws import ROOT
+from tests.infra.packaged import CANARIES, STAGE
 
-STAGE = "prod"
-CANARIES = {name: f"{prefix}Canary0Canary0Canary0{number}" for number, (name, prefix) in enumerate({
-    "STRIPE_API_KEY": "sk_test_", "STRIPE_WEBHOOK_SECRET": "whsec_", "DISCORD_CLIENT_SECRET": "discord",
-    "DISCORD_BOT_TOKEN": "bot"}.items())}
 QUEUE_FUNCTIONS = [source.name for source in product.app.event_sources if isinstance(source, SQSEventConfig)]
 FUNCTIONS = ["APIHandler", *(to_cfn_resource_name(source.name) for source in product.app.event_sources)]
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory):
-    """The folder that packaging leaves, made with no credential and no region; secrets lie about in the environment."""
-    target = tmp_path_factory.mktemp("package") / STAGE
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **CANARIES}
-    # What pip was told about where packages come from holds here too.
-    environment.update({key: value for key, value in os.environ.items() if key.startswith("PIP_") or key.endswith("_proxy")})
-    done = subprocess.run([sys.executable, "-m", "infra.package", STAGE, str(target)], cwd=ROOT, env=environment,
-                          text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return target
 
 
 @pytest.fixture(scope="session")
