@@ -161,7 +161,7 @@ class Walk:
     def __init__(self, instance):
         self.instance = instance
         self.urls = instance.url, instance.stripe_url, instance.discord_url
-        self.dora = Walker(*self.urls)
+        self.dora = self.walker()
         self.sandbox = self.dora.sandbox
         self.sub = None
 
@@ -172,6 +172,14 @@ class Walk:
             getattr(self, name)()
 
     # Small words
+
+    def walker(self):
+        """Another person with a browser of their own."""
+        return Walker(*self.urls)
+
+    def get(self, url, **headers):
+        """The answer to somebody whose browser holds nothing."""
+        return self.walker().browser.session.get(url, headers=headers, timeout=10)
 
     def roles(self, user=DORA):
         return self.sandbox.roles(GUILD, user)
@@ -218,13 +226,13 @@ class Walk:
 
     def _page_is_whole(self, url):
         """Everything that the page names is there, and nothing of it comes from elsewhere."""
-        html = requests.get(url, timeout=10).text
+        html = self.get(url).text
         named = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="([^"]+)"', html)
         check(named, "the page names its style and script")
         for name in named:
             target = urljoin(url, name)
             check(target.startswith(self.urls[0] + "/"), f"{name} is the portal's own")
-            same(requests.get(target, timeout=10).status_code, 200, f"the status of {name}")
+            same(self.get(target).status_code, 200, f"the status of {name}")
 
     def sign_in(self):
         with step("2  sign in with Discord: cancelling, a stolen state, then for real; 30 days; signing out ends it"):
@@ -238,14 +246,14 @@ class Walk:
             kept = [c for c in browser.session.cookies if c.expires and abs(c.expires - time.time() - 30 * DAY) < 300]
             check(len(kept) == 1 and kept[0].has_nonstandard_attr("HttpOnly"), "one HttpOnly cookie lasts 30 days")
             old = {"Cookie": f"{kept[0].name}={kept[0].value}"}
-            same(requests.get(self.urls[0] + "/api/v1/profile", headers=old, timeout=10).status_code, 200, "the cookie works")
+            same(self.get(self.urls[0] + "/api/v1/profile", **old).status_code, 200, "the cookie works")
             self.dora.logout()
-            same(requests.get(self.urls[0] + "/api/v1/profile", headers=old, timeout=10).status_code, 401, "the cookie after signing out")
+            same(self.get(self.urls[0] + "/api/v1/profile", **old).status_code, 401, "the cookie after signing out")
             self.dora.sign_in(DORA)
 
     def _stolen_state(self):
         """A consent page that began in one browser ends in another: nobody is signed in."""
-        thief, victim = Walker(*self.urls), Walker(*self.urls)
+        thief, victim = self.walker(), self.walker()
         victim.browser.open(self.urls[0] + "/auth/discord/login")
         page = thief.browser.open(self.urls[0] + "/auth/discord/login")
         with contextlib.suppress(WalkFailed):
@@ -310,7 +318,7 @@ class Walk:
                 self._undone(renews)
 
         with step("6  cancel what is past due: the receipt names the open invoice; undo"):
-            cleo = Walker(*self.urls)
+            cleo = self.walker()
             cleo.sign_in(CLEO)
             sub = cleo.subscriptions(GUILD)[0]
             same((sub["status"], sub["state"]), ("past_due", "grace"), "Cleo's subscription")
@@ -414,7 +422,7 @@ class Walk:
     def walls(self):
         with step("9  bad, missing, old, future signatures: 400; somebody else's subscription: 404; no token: 403; odd fields: 400"):
             self._signatures()
-            ada = Walker(*self.urls)
+            ada = self.walker()
             ada.sign_in(ADA)
             others = ada.subscriptions(GUILD)[0]["id"]
             for act in ("portal-session", "cancel", "undo"):
@@ -438,8 +446,8 @@ class Walk:
         for why, header in (("missing", None), ("bad", f"t={now},v1={'0' * 64}"), ("old", signed(now - 400)), ("future", signed(now + 400)),
                             ("of another secret", signed(now, "whsec_another")), ("over another body", signed(now, over=body + b" "))):
             headers = {"Content-Type": "application/json", **({"Stripe-Signature": header} if header else {})}
-            status = requests.post(self.urls[0] + "/webhooks/stripe/operator", data=body, headers=headers, timeout=10).status_code
-            same(status, 400, f"a signature that is {why}")
+            url, session = self.urls[0] + "/webhooks/stripe/operator", self.walker().browser.session
+            same(session.post(url, data=body, headers=headers, timeout=10).status_code, 400, f"a signature that is {why}")
 
     def restart(self):
         with step("10 a restart: who is signed in, what is shown and who holds what stay as they were"):

@@ -207,7 +207,7 @@ def test_every_setting_without_a_default_reaches_every_function(template):
 
 def test_secrets_are_parameters_that_are_never_shown_and_no_value_is_in_the_package(template, built, members_of_the_zip):
     for setting in CANARIES:
-        parameter = template["Parameters"][package._parameter(setting)]
+        parameter = template["Parameters"][package.parameter(setting)]
         assert parameter["NoEcho"] is True
         assert "Default" not in parameter
     everything = (built / "sam.json").read_bytes() + b"".join(members_of_the_zip.values())
