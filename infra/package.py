@@ -48,7 +48,8 @@ def merge_template(app, stage):
         name = to_cfn_resource_name(function.name)
         merged[name] = _with_queue(merged[name], function, declared)
     merged.update({f"{name}Logs": _log_group(name, stage) for name in functions})
-    merged["RestAPI"] = {"Properties": {"DefinitionBody": {
+    # Without its version SAM adds a second stage, "Stage", under which everything would answer too.
+    merged["RestAPI"] = {"Properties": {"OpenApiVersion": "2.0", "DefinitionBody": {
         "x-amazon-apigateway-gateway-responses": _gateway_responses()}}}
     return {
         "Parameters": {parameter(name): {"Type": "String", **facts} for name, facts in PARAMETERS.items()},

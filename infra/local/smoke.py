@@ -158,6 +158,8 @@ def answers(status, call):
 class Walk:
     """The steps, in order; Dora walks, the others are there to be left alone."""
 
+    role_within = ROLE_WITHIN  # seconds from a purchase or a click to what it changes
+
     def __init__(self, instance):
         self.instance = instance
         self.urls = instance.url, instance.stripe_url, instance.discord_url
@@ -184,22 +186,24 @@ class Walk:
     def roles(self, user=DORA):
         return self.sandbox.roles(GUILD, user)
 
-    def holds(self, *roles, user=DORA, seconds=ROLE_WITHIN):
-        wait_for(lambda: self.roles(user) == set(roles), seconds,
+    def holds(self, *roles, user=DORA, seconds=None):
+        wait_for(lambda: self.roles(user) == set(roles), seconds or self.role_within,
                  lambda: f"{demo.PEOPLE[user]} holds exactly {roles or 'nothing'}, not {self.roles(user)}")
 
-    def roles_are(self, states, seconds=ROLE_WITHIN):
+    def roles_are(self, states, seconds=None):
         """The profile shows the roles of the server in these states."""
         def shown():
             return [r for s in self.dora.profile()["servers"] if s["id"] == GUILD for r in s["roles"]]
-        wait_for(lambda: {r["id"]: r["state"] for r in shown()} == states, seconds, lambda: f"the profile shows {states}, not {shown()}")
+        wait_for(lambda: {r["id"]: r["state"] for r in shown()} == states, seconds or self.role_within,
+                 lambda: f"the profile shows {states}, not {shown()}")
 
-    def shows(self, seconds=ROLE_WITHIN, sub=None, **wanted):
+    def shows(self, seconds=None, sub=None, **wanted):
         """The profile shows the subscription with these values; answers it."""
         def found():
             shown = self.dora.subscription(sub or self.sub)
             return shown if all(shown[k] == v for k, v in wanted.items()) else None
-        return wait_for(found, seconds, lambda: f"the profile shows {wanted}, not {self.dora.subscription(sub or self.sub)}")
+        return wait_for(found, seconds or self.role_within,
+                        lambda: f"the profile shows {wanted}, not {self.dora.subscription(sub or self.sub)}")
 
     def took_roles_at(self, user=DORA):
         """[instant] of each time somebody or something took a role from the user, by Discord's own audit log."""
@@ -261,11 +265,11 @@ class Walk:
         answers(401, lambda: victim.call("GET", "/api/v1/profile"))
 
     def buy(self):
-        with step(f"3  buy an offer at Stripe's page; the role is there within {ROLE_WITHIN} s"):
+        with step(f"3  buy an offer at Stripe's page; the role is there within {self.role_within} s"):
             page = self.dora.buy(GUILD, "supporter")
             check(page.url.startswith(self.urls[0] + "/"), f"the buyer comes back to the portal, not {page.url}")
             self.holds(SUPPORTER)
-            self.sub = wait_for(lambda: self.dora.subscriptions(GUILD), ROLE_WITHIN, "the profile shows the subscription")[0]["id"]
+            self.sub = wait_for(lambda: self.dora.subscriptions(GUILD), self.role_within, "the profile shows the subscription")[0]["id"]
             answers(409, lambda: self.dora.buy(GUILD, "supporter"))
 
     def look(self):

@@ -1,7 +1,6 @@
 """What `make package` leaves for CloudFormation, read back: the mistakes that lose events or open doors are not in it."""
 
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -17,31 +16,10 @@ from chalicelib import settings
 from chalicelib.problem import not_found
 from infra import package
 from infra.local.aws import ROOT
+from tests.packaged import CANARIES, STAGE
 
-STAGE = "prod"
-CANARIES = {name: f"{prefix}Canary0Canary0Canary0{number}" for number, (name, prefix) in enumerate({
-    "STRIPE_API_KEY": "sk_test_", "STRIPE_WEBHOOK_SECRET": "whsec_", "DISCORD_CLIENT_SECRET": "discord",
-    "DISCORD_BOT_TOKEN": "bot"}.items())}
 QUEUE_FUNCTIONS = [source.name for source in product.app.event_sources if isinstance(source, SQSEventConfig)]
 FUNCTIONS = ["APIHandler", *(to_cfn_resource_name(source.name) for source in product.app.event_sources)]
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory):
-    """The folder that packaging leaves, made with no credential and no region; secrets lie about in the environment."""
-    target = tmp_path_factory.mktemp("package") / STAGE
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **CANARIES}
-    # What pip was told about where packages come from holds here too.
-    environment.update({key: value for key, value in os.environ.items() if key.startswith("PIP_") or key.endswith("_proxy")})
-    done = subprocess.run([sys.executable, "-m", "infra.package", STAGE, str(target)], cwd=ROOT, env=environment,
-                          text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return target
-
-
-@pytest.fixture(scope="session")
-def template(built):
-    return json.loads((built / "sam.json").read_text())
 
 
 @pytest.fixture(scope="session")
@@ -194,6 +172,33 @@ def test_an_unknown_address_is_a_404_problem_and_no_refusal_echoes_the_request(t
     for answer in answers.values():
         assert answer["responseParameters"]["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
         assert "$" not in answer["responseTemplates"]["application/json"]
+
+
+def test_the_api_answers_under_one_stage_only_and_as_cloudformation_will_read_it(template, monkeypatch):
+    from samtranslator.translator.transform import transform
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    policies = type("NoPolicies", (), {"load": lambda self: {}})()
+    shown = json.loads(json.dumps(template).replace("./deployment.zip", "s3://bucket/key"))
+    expanded = transform(shown, {}, policies)["Resources"].values()
+    named = [each["Properties"].get("StageName") for each in expanded if each["Type"] in ("AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage")]
+    assert sorted(filter(None, named)) == ["portal"], "SAM adds a second one, Stage, unless it is told the version of the definition"
+
+
+def test_D11_no_stage_shows_what_went_wrong_inside():
+    assert product.app.debug is False
+    assert "debug" not in (ROOT / ".chalice" / "config.json").read_text().lower()
+
+
+def test_D12_no_worker_reads_sessions_and_nobody_but_the_api_and_its_own_worker_sends_to_a_queue(template):
+    touched = {}
+    for role, statement in statements(template):
+        for resource in as_list(statement["Resource"]):
+            if "Fn::GetAtt" in resource:
+                touched.setdefault(resource["Fn::GetAtt"][0], set()).add(role)
+    assert touched["SessionsTable"] == {"ApiHandlerRole"}
+    assert touched["StripeEventsQueue"] == {"ApiHandlerRole", "StripeEventsRole"}
+    assert touched["MembersQueue"] == {"ApiHandlerRole", "DueSweepRole", "MembersRole"}
 
 
 def test_every_setting_without_a_default_reaches_every_function(template):
