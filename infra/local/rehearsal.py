@@ -133,7 +133,7 @@ class Rehearsal(Walk):
 
     def walker(self):
         """Another person with a browser of their own, for which the deployed address leads here."""
-        walker = Walker(*self.urls)
+        walker = Walker(*self.urls, seconds=ROLE_WITHIN)
         walker.browser.session.mount(self.urls[0], AsDeployed(self.instance.server.endpoint))
         return walker
 
@@ -146,6 +146,16 @@ class Rehearsal(Walk):
                 done = subprocess.run([server.bare_python, "-c", f"import {module}"], capture_output=True, check=False)
                 check(b"ModuleNotFoundError" in done.stderr, f"the functions' interpreter does not bring {module} itself")
             same({each["Environment"]["Variables"]["PUBLIC_URL"] for each in self._functions()}, {self.urls[0]}, "the functions' PUBLIC_URL")
+            self._may_be_called("APIHandler", by="apigateway.amazonaws.com", in_the_name_of=self.instance.stack.resource("RestAPI"))
+            self._may_be_called("DueSweep", by="events.amazonaws.com", in_the_name_of=":rule/")
+
+    def _may_be_called(self, function, *, by, in_the_name_of):
+        """MiniStack calls functions without being permitted; AWS would answer 500, or fire into nothing."""
+        policy = self.instance.server.client("lambda").get_policy(FunctionName=self.instance.stack.resource(function))["Policy"]
+        statements = json.loads(policy)["Statement"]
+        same([(each["Effect"], each["Action"], each["Principal"]) for each in statements],
+             [("Allow", "lambda:InvokeFunction", {"Service": by})], f"who may call {function}")
+        check(in_the_name_of in json.dumps(statements[0]["Condition"]), f"only our own calls {function}: {statements[0]['Condition']}")
 
     def _functions(self):
         names = [self.instance.stack.resource(name) for name in FUNCTIONS]
@@ -247,7 +257,7 @@ class Rehearsal(Walk):
             self.dora.logout()
             same([each.name for each in self.dora.browser.session.cookies], [], "cookies after signing out")
             again = self.walker()
-            answer = again.browser.session.get(self.urls[0] + "/api/v1/profile", cookies=old, timeout=10)
+            answer = again.browser.session.get(self.urls[0] + "/api/v1/profile", cookies=old, timeout=ROLE_WITHIN)
             same(answer.status_code, 401, "the profile with the old cookie")
 
 

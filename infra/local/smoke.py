@@ -181,7 +181,7 @@ class Walk:
 
     def get(self, url, **headers):
         """The answer to somebody whose browser holds nothing."""
-        return self.walker().browser.session.get(url, headers=headers, timeout=10)
+        return self.walker().browser.session.get(url, headers=headers, timeout=30)
 
     def roles(self, user=DORA):
         return self.sandbox.roles(GUILD, user)
