@@ -24,6 +24,7 @@ from infra.local.aws import CannotStart, EmbeddedAws
 from infra.package import parameter
 
 STAGE = "local"     # the only stage whose settings may name other addresses than the real ones
+SANDBOX_SETTINGS = ("STRIPE_API_BASE", "DISCORD_API_BASE", "DISCORD_AUTHORIZE_URL", "CLOCK_URL")    # refused in live stages
 STACK = "rolekeep-rehearsal"
 BUCKET, CODE, TEMPLATE = "rehearsal", "deployment.zip", "out.json"
 MEMORY, ROOM = pathlib.Path("/dev/shm"), 512_000_000
@@ -89,15 +90,16 @@ class DeployedAws(EmbeddedAws):
 class Stack:
     """The packaged application in `folder`, deployed twice as docs/packaging.md says: then `url` is where browsers reach it.
 
-    `settings` are the product's, by their names; those that the template takes as parameters are given as such.
+    `settings` are the product's, by their names. Those that the template takes are given as parameters; of the others only
+    the ones that name sandboxes arrive: a setting that the template forgot is missing, as on AWS.
     """
 
     def __init__(self, server, folder, settings):
         self._server, self._folder, self.url = server, pathlib.Path(folder), None
         template = json.loads((self._folder / "sam.json").read_text())
         self._given = {name: value for name, value in settings.items() if parameter(name) in template["Parameters"]}
-        others = {name: value for name, value in settings.items() if name not in self._given}
-        self.template = rehearsed(template, stage=stage_of(template), settings=others)
+        sandboxes = {name: settings[name] for name in SANDBOX_SETTINGS}
+        self.template = rehearsed(template, stage=stage_of(template), settings=sandboxes)
         self._cloudformation = server.client("cloudformation")
 
     def deploy(self):

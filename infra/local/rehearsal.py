@@ -22,7 +22,7 @@ from infra.local import aws, demo
 from infra.local.aws import CannotStart
 from infra.local.demo import DORA, GUILD, SUPPORTER
 from infra.local.deployed import AsDeployed, DeployedAws, Stack, local_address
-from infra.local.run import STRIPE_KEY, WEBHOOK_SECRET, product_settings
+from infra.local.run import STRIPE_KEY, product_settings, webhook_endpoints
 from infra.local.sandbox import discord, stripe
 from infra.local.sandbox.clock import SandboxClock
 from infra.local.sandbox.http import serve
@@ -102,9 +102,9 @@ class Surroundings:
         world = discord.DiscordSandbox(clock=clock, app={"redirect_uris": [f"{self.url}/auth/discord/callback"]})
         self._parts.callback(serve(world.handle, self._ports[1]).stop)
         # Only here is the address another than the public one: the sandbox asks no name service.
-        webhooks = local_address(self.server.endpoint, f"{self.url}/webhooks/stripe/operator")
         self._parts.callback(stripe.serve(
-            port=self._ports[0], clock=clock, endpoints=[stripe.Endpoint(webhooks, (WEBHOOK_SECRET,))], api_keys=(STRIPE_KEY,)).stop)
+            port=self._ports[0], clock=clock, endpoints=webhook_endpoints(local_address(self.server.endpoint, self.url)),
+            api_keys=(STRIPE_KEY,)).stop)
 
     def log_lines(self, function):
         """[message] in the log group of one function, oldest first."""

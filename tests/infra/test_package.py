@@ -16,6 +16,7 @@ from chalicelib import settings
 from chalicelib.problem import not_found
 from infra import package
 from infra.local.aws import ROOT
+from infra.local.deployed import SANDBOX_SETTINGS
 from tests.packaged import CANARIES, STAGE
 
 QUEUE_FUNCTIONS = [source.name for source in product.app.event_sources if isinstance(source, SQSEventConfig)]
@@ -208,6 +209,11 @@ def test_every_setting_without_a_default_reaches_every_function(template):
         for setting in package.PARAMETERS:
             assert variables[setting]["Ref"] in template["Parameters"]
         assert not {"CLOCK_URL", "AWS_ENDPOINT_URL", "STRIPE_API_BASE", "DISCORD_API_BASE"} & set(variables)
+
+
+def test_every_setting_that_the_product_reads_is_a_parameter_or_names_a_sandbox():
+    read = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', (ROOT / "chalicelib" / "settings.py").read_text()))
+    assert read - set(SANDBOX_SETTINGS) == set(package.PARAMETERS)
 
 
 def test_secrets_are_parameters_that_are_never_shown_and_no_value_is_in_the_package(template, built, members_of_the_zip):

@@ -10,7 +10,7 @@ from infra.local import deployed
 from infra.local.aws import ROOT
 from tests.packaged import STAGE
 
-SANDBOXES = {"STRIPE_API_BASE": "http://127.0.0.1:1", "CLOCK_URL": "http://127.0.0.1:1/_sandbox/clock"}
+SANDBOXES = dict.fromkeys(deployed.SANDBOX_SETTINGS, "http://127.0.0.1:1")
 
 
 def test_the_package_deploys_and_a_purchase_walks_through_the_deployed_functions(built):
