@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # The name holds a checksum of what is to be installed: a changed requirement installs again, nothing else does.
 INSTALLED := .venv/.installed-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: run test smoke lint package bench clean
+.PHONY: run test smoke lint package bench rehearse clean
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED) ## start everything on this machine: PORT=8000, RESET=1 forgets what was there
@@ -26,6 +26,9 @@ package: $(INSTALLED) ## build/$(STAGE)/: what CloudFormation deploys
 
 bench: $(INSTALLED) ## what a path costs, one JSON line per measurement: times, CPU, round trips, cold starts
 	@exec $(PY) -m infra.bench
+
+rehearse: package ## build/$(STAGE)/ deployed into the embedded AWS, and a purchase walked through it
+	@exec $(PY) -m infra.local.rehearsal build/$(STAGE)
 
 clean: ## forget builds, caches and the local state; .venv stays
 	rm -rf build .local .pytest_cache .ruff_cache .hypothesis

@@ -48,10 +48,11 @@ def merge_template(app, stage):
         name = to_cfn_resource_name(function.name)
         merged[name] = _with_queue(merged[name], function, declared)
     merged.update({f"{name}Logs": _log_group(name, stage) for name in functions})
-    merged["RestAPI"] = {"Properties": {"DefinitionBody": {
+    # Without its version SAM adds a second stage, "Stage", under which everything would answer too.
+    merged["RestAPI"] = {"Properties": {"OpenApiVersion": "2.0", "DefinitionBody": {
         "x-amazon-apigateway-gateway-responses": _gateway_responses()}}}
     return {
-        "Parameters": {_parameter(name): {"Type": "String", **facts} for name, facts in PARAMETERS.items()},
+        "Parameters": {parameter(name): {"Type": "String", **facts} for name, facts in PARAMETERS.items()},
         "Resources": {**declared, **merged},
     }
 
@@ -64,7 +65,7 @@ def _function(name):
     # Chalice's default would let Lambda make a log group that is kept for ever.
     return {"Properties": {
         "LoggingConfig": {"LogGroup": {"Ref": f"{name}Logs"}},
-        "Environment": {"Variables": {setting: {"Ref": _parameter(setting)} for setting in PARAMETERS}},
+        "Environment": {"Variables": {setting: {"Ref": parameter(setting)} for setting in PARAMETERS}},
     }}
 
 
@@ -85,7 +86,7 @@ def _log_group(name, stage):
         "LogGroupName": f"/rolekeep/{stage}/{name}", "RetentionInDays": LOG_DAYS}}
 
 
-def _parameter(setting):
+def parameter(setting):
     return "".join(word.capitalize() for word in setting.split("_"))
 
 

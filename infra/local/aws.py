@@ -100,6 +100,9 @@ class EmbeddedAws:
     With a `state_folder` its contents are kept there over a stop and a start, without one they are lost on stop.
     """
 
+    _module = "infra.local.aws"  # what its process runs
+    _scratch_in = None  # where what is not kept lies meanwhile; None: where temporary files lie on this machine
+
     def __init__(self, *, port=None, stage="local", state_folder=None):
         self.port = port or free_port()
         self.stage = stage
@@ -182,7 +185,7 @@ class EmbeddedAws:
         A killed runner's MiniStack holds the lock until it has saved: the next start waits for that.
         """
         if self._state_folder is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="rolekeep-aws-")
+            self._scratch = tempfile.TemporaryDirectory(prefix="rolekeep-aws-", dir=self._scratch_in)
             self._folder = pathlib.Path(self._scratch.name)
         else:
             self._folder = self._state_folder
@@ -201,7 +204,7 @@ class EmbeddedAws:
 
     def _spawn(self, lock):
         self._log = open(self._folder / "ministack.log", "ab")
-        settings = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+        settings = self._surroundings()
         settings.update(
             BIND_HOST=HOST, GATEWAY_PORT=str(self.port), STATE_DIR=str(self._folder / "state"),
             PERSIST_STATE="0" if self._state_folder is None else "1", TMPDIR=str(self._folder), LOG_LEVEL="WARNING",
@@ -209,9 +212,13 @@ class EmbeddedAws:
         )
         # A session of its own: Ctrl+C in the terminal reaches the runner, which then stops MiniStack last.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local.aws"], cwd=ROOT, env=settings, pass_fds=(lock,),
+            [sys.executable, "-m", self._module], cwd=ROOT, env=settings, pass_fds=(lock,),
             stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, start_new_session=True,
         )
+
+    def _surroundings(self):
+        """Answer the environment that MiniStack is started in, before its own settings are added."""
+        return {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
 
     def _await_answer(self, timeout):
         deadline = time.monotonic() + timeout
@@ -266,11 +273,12 @@ def _stop_when_orphaned():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _serve():
+def serve():
+    """This process is MiniStack until it is told to stop, or whoever started it is gone."""
     threading.Thread(target=_stop_when_orphaned, daemon=True).start()
     sys.argv = ["ministack"]
     runpy.run_module("ministack", run_name="__main__")
 
 
 if __name__ == "__main__":
-    _serve()
+    serve()

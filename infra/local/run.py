@@ -75,7 +75,7 @@ class Instance:
         self._start_sandboxes()
         aws.use(self.aws_url, "local")
         self._parts.callback(permissions.enforce("local"))
-        os.environ.update(self._product_settings())
+        os.environ.update(product_settings(self.url, self.stripe_url, self.discord_url))
         app = importlib.import_module("app").app
         self._start_workers(app)
         server = web.WebServer(app, port=self.port)
@@ -106,26 +106,9 @@ class Instance:
             "redirect_uris": [f"{self.url}/auth/discord/callback"]})
         self._parts.callback(world.save)
         self._parts.callback(serve(world.handle, self.port + 2).stop)
-        endpoints = [stripe.Endpoint(f"{self.url}/webhooks/stripe/operator", (WEBHOOK_SECRET,)),
-                     stripe.Endpoint(f"{self.url}/webhooks/stripe/connect", (CONNECT_WEBHOOK_SECRET,), connect=True)]
         self._parts.callback(stripe.serve(
-            port=self.port + 1, clock=clock, state_file=kept / "stripe.json", endpoints=endpoints,
+            port=self.port + 1, clock=clock, state_file=kept / "stripe.json", endpoints=webhook_endpoints(self.url),
             api_keys=(STRIPE_KEY,)).stop)
-
-    def _product_settings(self):
-        return {
-            "PUBLIC_URL": self.url,
-            "STRIPE_API_BASE": self.stripe_url,
-            "STRIPE_API_KEY": STRIPE_KEY,
-            "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
-            "STRIPE_CONNECT_WEBHOOK_SECRET": CONNECT_WEBHOOK_SECRET,
-            "DISCORD_API_BASE": f"{self.discord_url}/api/v10",
-            "DISCORD_AUTHORIZE_URL": f"{self.discord_url}/oauth2/authorize",
-            "DISCORD_CLIENT_ID": discord.SANDBOX_APP["client_id"],
-            "DISCORD_CLIENT_SECRET": discord.SANDBOX_APP["client_secret"],
-            "DISCORD_BOT_TOKEN": discord.SANDBOX_APP["bot_token"],
-            "CLOCK_URL": f"{self.stripe_url}/_sandbox/clock",
-        }
 
     def _seed(self):
         """Demo data is there, and only then does the folder count as begun; CannotStart says why it is not."""
@@ -139,6 +122,29 @@ class Instance:
                 raise CannotStart(f"The demo data could not be made: {problem}\n{self.folder / 'rolekeep.log'} says "
                                   "more. The next start tries again; DEMO=0 starts without.") from problem
         self._begun.touch()
+
+
+def product_settings(url, stripe_url, discord_url):
+    """{setting: value} with which the product at `url` talks to the sandboxes at the other two."""
+    return {
+        "PUBLIC_URL": url,
+        "STRIPE_API_BASE": stripe_url,
+        "STRIPE_API_KEY": STRIPE_KEY,
+        "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "STRIPE_CONNECT_WEBHOOK_SECRET": CONNECT_WEBHOOK_SECRET,
+        "DISCORD_API_BASE": f"{discord_url}/api/v10",
+        "DISCORD_AUTHORIZE_URL": f"{discord_url}/oauth2/authorize",
+        "DISCORD_CLIENT_ID": discord.SANDBOX_APP["client_id"],
+        "DISCORD_CLIENT_SECRET": discord.SANDBOX_APP["client_secret"],
+        "DISCORD_BOT_TOKEN": discord.SANDBOX_APP["bot_token"],
+        "CLOCK_URL": f"{stripe_url}/_sandbox/clock",
+    }
+
+
+def webhook_endpoints(url):
+    """Where the Stripe sandbox sends the events of the operator's own account, and those of connected ones."""
+    return [stripe.Endpoint(f"{url}/webhooks/stripe/operator", (WEBHOOK_SECRET,)),
+            stripe.Endpoint(f"{url}/webhooks/stripe/connect", (CONNECT_WEBHOOK_SECRET,), connect=True)]
 
 
 def _stop_together(running):

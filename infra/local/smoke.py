@@ -158,10 +158,12 @@ def answers(status, call):
 class Walk:
     """The steps, in order; Dora walks, the others are there to be left alone."""
 
+    role_within = ROLE_WITHIN  # seconds from a purchase or a click to what it changes
+
     def __init__(self, instance):
         self.instance = instance
         self.urls = instance.url, instance.stripe_url, instance.discord_url
-        self.dora = Walker(*self.urls)
+        self.dora = self.walker()
         self.sandbox = self.dora.sandbox
         self.sub = None
 
@@ -173,25 +175,35 @@ class Walk:
 
     # Small words
 
+    def walker(self):
+        """Another person with a browser of their own."""
+        return Walker(*self.urls)
+
+    def get(self, url, **headers):
+        """The answer to somebody whose browser holds nothing."""
+        return self.walker().browser.session.get(url, headers=headers, timeout=30)
+
     def roles(self, user=DORA):
         return self.sandbox.roles(GUILD, user)
 
-    def holds(self, *roles, user=DORA, seconds=ROLE_WITHIN):
-        wait_for(lambda: self.roles(user) == set(roles), seconds,
+    def holds(self, *roles, user=DORA, seconds=None):
+        wait_for(lambda: self.roles(user) == set(roles), seconds or self.role_within,
                  lambda: f"{demo.PEOPLE[user]} holds exactly {roles or 'nothing'}, not {self.roles(user)}")
 
-    def roles_are(self, states, seconds=ROLE_WITHIN):
+    def roles_are(self, states, seconds=None):
         """The profile shows the roles of the server in these states."""
         def shown():
             return [r for s in self.dora.profile()["servers"] if s["id"] == GUILD for r in s["roles"]]
-        wait_for(lambda: {r["id"]: r["state"] for r in shown()} == states, seconds, lambda: f"the profile shows {states}, not {shown()}")
+        wait_for(lambda: {r["id"]: r["state"] for r in shown()} == states, seconds or self.role_within,
+                 lambda: f"the profile shows {states}, not {shown()}")
 
-    def shows(self, seconds=ROLE_WITHIN, sub=None, **wanted):
+    def shows(self, seconds=None, sub=None, **wanted):
         """The profile shows the subscription with these values; answers it."""
         def found():
             shown = self.dora.subscription(sub or self.sub)
             return shown if all(shown[k] == v for k, v in wanted.items()) else None
-        return wait_for(found, seconds, lambda: f"the profile shows {wanted}, not {self.dora.subscription(sub or self.sub)}")
+        return wait_for(found, seconds or self.role_within,
+                        lambda: f"the profile shows {wanted}, not {self.dora.subscription(sub or self.sub)}")
 
     def took_roles_at(self, user=DORA):
         """[instant] of each time somebody or something took a role from the user, by Discord's own audit log."""
@@ -218,13 +230,13 @@ class Walk:
 
     def _page_is_whole(self, url):
         """Everything that the page names is there, and nothing of it comes from elsewhere."""
-        html = requests.get(url, timeout=10).text
+        html = self.get(url).text
         named = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="([^"]+)"', html)
         check(named, "the page names its style and script")
         for name in named:
             target = urljoin(url, name)
             check(target.startswith(self.urls[0] + "/"), f"{name} is the portal's own")
-            same(requests.get(target, timeout=10).status_code, 200, f"the status of {name}")
+            same(self.get(target).status_code, 200, f"the status of {name}")
 
     def sign_in(self):
         with step("2  sign in with Discord: cancelling, a stolen state, then for real; 30 days; signing out ends it"):
@@ -238,14 +250,14 @@ class Walk:
             kept = [c for c in browser.session.cookies if c.expires and abs(c.expires - time.time() - 30 * DAY) < 300]
             check(len(kept) == 1 and kept[0].has_nonstandard_attr("HttpOnly"), "one HttpOnly cookie lasts 30 days")
             old = {"Cookie": f"{kept[0].name}={kept[0].value}"}
-            same(requests.get(self.urls[0] + "/api/v1/profile", headers=old, timeout=10).status_code, 200, "the cookie works")
+            same(self.get(self.urls[0] + "/api/v1/profile", **old).status_code, 200, "the cookie works")
             self.dora.logout()
-            same(requests.get(self.urls[0] + "/api/v1/profile", headers=old, timeout=10).status_code, 401, "the cookie after signing out")
+            same(self.get(self.urls[0] + "/api/v1/profile", **old).status_code, 401, "the cookie after signing out")
             self.dora.sign_in(DORA)
 
     def _stolen_state(self):
         """A consent page that began in one browser ends in another: nobody is signed in."""
-        thief, victim = Walker(*self.urls), Walker(*self.urls)
+        thief, victim = self.walker(), self.walker()
         victim.browser.open(self.urls[0] + "/auth/discord/login")
         page = thief.browser.open(self.urls[0] + "/auth/discord/login")
         with contextlib.suppress(WalkFailed):
@@ -253,11 +265,11 @@ class Walk:
         answers(401, lambda: victim.call("GET", "/api/v1/profile"))
 
     def buy(self):
-        with step(f"3  buy an offer at Stripe's page; the role is there within {ROLE_WITHIN} s"):
+        with step(f"3  buy an offer at Stripe's page; the role is there within {self.role_within} s"):
             page = self.dora.buy(GUILD, "supporter")
             check(page.url.startswith(self.urls[0] + "/"), f"the buyer comes back to the portal, not {page.url}")
             self.holds(SUPPORTER)
-            self.sub = wait_for(lambda: self.dora.subscriptions(GUILD), ROLE_WITHIN, "the profile shows the subscription")[0]["id"]
+            self.sub = wait_for(lambda: self.dora.subscriptions(GUILD), self.role_within, "the profile shows the subscription")[0]["id"]
             answers(409, lambda: self.dora.buy(GUILD, "supporter"))
 
     def look(self):
@@ -310,7 +322,7 @@ class Walk:
                 self._undone(renews)
 
         with step("6  cancel what is past due: the receipt names the open invoice; undo"):
-            cleo = Walker(*self.urls)
+            cleo = self.walker()
             cleo.sign_in(CLEO)
             sub = cleo.subscriptions(GUILD)[0]
             same((sub["status"], sub["state"]), ("past_due", "grace"), "Cleo's subscription")
@@ -414,7 +426,7 @@ class Walk:
     def walls(self):
         with step("9  bad, missing, old, future signatures: 400; somebody else's subscription: 404; no token: 403; odd fields: 400"):
             self._signatures()
-            ada = Walker(*self.urls)
+            ada = self.walker()
             ada.sign_in(ADA)
             others = ada.subscriptions(GUILD)[0]["id"]
             for act in ("portal-session", "cancel", "undo"):
@@ -438,8 +450,8 @@ class Walk:
         for why, header in (("missing", None), ("bad", f"t={now},v1={'0' * 64}"), ("old", signed(now - 400)), ("future", signed(now + 400)),
                             ("of another secret", signed(now, "whsec_another")), ("over another body", signed(now, over=body + b" "))):
             headers = {"Content-Type": "application/json", **({"Stripe-Signature": header} if header else {})}
-            status = requests.post(self.urls[0] + "/webhooks/stripe/operator", data=body, headers=headers, timeout=10).status_code
-            same(status, 400, f"a signature that is {why}")
+            url, session = self.urls[0] + "/webhooks/stripe/operator", self.walker().browser.session
+            same(session.post(url, data=body, headers=headers, timeout=10).status_code, 400, f"a signature that is {why}")
 
     def restart(self):
         with step("10 a restart: who is signed in, what is shown and who holds what stay as they were"):

@@ -16,15 +16,11 @@ from chalicelib import settings
 from chalicelib.problem import not_found
 from infra import package
 from infra.local.aws import ROOT
-from tests.infra.packaged import CANARIES, STAGE
+from infra.local.deployed import SANDBOX_SETTINGS
+from tests.packaged import CANARIES, STAGE
 
 QUEUE_FUNCTIONS = [source.name for source in product.app.event_sources if isinstance(source, SQSEventConfig)]
 FUNCTIONS = ["APIHandler", *(to_cfn_resource_name(source.name) for source in product.app.event_sources)]
-
-
-@pytest.fixture(scope="session")
-def template(built):
-    return json.loads((built / "sam.json").read_text())
 
 
 @pytest.fixture(scope="session")
@@ -179,6 +175,33 @@ def test_an_unknown_address_is_a_404_problem_and_no_refusal_echoes_the_request(t
         assert "$" not in answer["responseTemplates"]["application/json"]
 
 
+def test_the_api_answers_under_one_stage_only_and_as_cloudformation_will_read_it(template, monkeypatch):
+    from samtranslator.translator.transform import transform
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    policies = type("NoPolicies", (), {"load": lambda self: {}})()
+    shown = json.loads(json.dumps(template).replace("./deployment.zip", "s3://bucket/key"))
+    expanded = transform(shown, {}, policies)["Resources"].values()
+    named = [each["Properties"].get("StageName") for each in expanded if each["Type"] in ("AWS::ApiGateway::Deployment", "AWS::ApiGateway::Stage")]
+    assert sorted(filter(None, named)) == ["portal"], "SAM adds a second one, Stage, unless it is told the version of the definition"
+
+
+def test_D11_no_stage_shows_what_went_wrong_inside():
+    assert product.app.debug is False
+    assert "debug" not in (ROOT / ".chalice" / "config.json").read_text().lower()
+
+
+def test_D12_no_worker_reads_sessions_and_nobody_but_the_api_and_its_own_worker_sends_to_a_queue(template):
+    touched = {}
+    for role, statement in statements(template):
+        for resource in as_list(statement["Resource"]):
+            if "Fn::GetAtt" in resource:
+                touched.setdefault(resource["Fn::GetAtt"][0], set()).add(role)
+    assert touched["SessionsTable"] == {"ApiHandlerRole"}
+    assert touched["StripeEventsQueue"] == {"ApiHandlerRole", "StripeEventsRole"}
+    assert touched["MembersQueue"] == {"ApiHandlerRole", "DueSweepRole", "MembersRole"}
+
+
 def test_every_setting_without_a_default_reaches_every_function(template):
     for name in FUNCTIONS:
         variables = template["Resources"][name]["Properties"]["Environment"]["Variables"]
@@ -188,9 +211,14 @@ def test_every_setting_without_a_default_reaches_every_function(template):
         assert not {"CLOCK_URL", "AWS_ENDPOINT_URL", "STRIPE_API_BASE", "DISCORD_API_BASE"} & set(variables)
 
 
+def test_every_setting_that_the_product_reads_is_a_parameter_or_names_a_sandbox():
+    read = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', (ROOT / "chalicelib" / "settings.py").read_text()))
+    assert read - set(SANDBOX_SETTINGS) == set(package.PARAMETERS)
+
+
 def test_secrets_are_parameters_that_are_never_shown_and_no_value_is_in_the_package(template, built, members_of_the_zip):
     for setting in CANARIES:
-        parameter = template["Parameters"][package._parameter(setting)]
+        parameter = template["Parameters"][package.parameter(setting)]
         assert parameter["NoEcho"] is True
         assert "Default" not in parameter
     everything = (built / "sam.json").read_bytes() + b"".join(members_of_the_zip.values())
