@@ -12,6 +12,8 @@ HELD, MAY, ABSENT = "held", "may", "absent"
 GRANT, STRIP = "grant", "strip"
 
 NOT_IN_SERVER = "not_in_server"
+UNAVAILABLE = "discord_unavailable"
+_PATIENT_TRIES = 2      # so often a grant may fail in an outage before strips stop waiting for it: three minutes at most
 LOOK_EVERY = DAY
 LOOK_PAUSE = 4          # seconds between two looks, however often somebody asks
 _FORCE_MOST = 60        # seconds between two tries of a refused role, however often somebody asks: 2, 4, 8 … 60
@@ -117,7 +119,11 @@ def unmapped(subscriptions, server):
 
 
 def plan(roles, wants, keeps, *, now, forced=False):
-    """The calls that make Discord agree. `forced` (a look) tries blocked roles again before their time, but not at once."""
+    """The calls that make Discord agree. `forced` (a look) tries blocked roles again before their time, but not at once.
+
+    While a grant waits for Discord to answer again, so do the strips, for a few minutes: who has switched plans is not left
+    with neither role.
+    """
     held = {role for role, known in roles.items() if known.state == HELD}
     ours = {role for role, known in roles.items() if known.state in (HELD, MAY)}
 
@@ -126,9 +132,14 @@ def plan(roles, wants, keeps, *, now, forced=False):
         return (block is None or block.verb != verb or block.next <= now
                 or forced and block.forced_from <= now)
 
-    return Plan(
-        grants=tuple(sorted(role for role in set(wants) - held if tried(role, GRANT))),
-        strips=tuple(sorted(role for role in ours - set(wants) - keeps if tried(role, STRIP))))
+    grants = tuple(sorted(role for role in set(wants) - held if tried(role, GRANT)))
+    if any(_waits_for_discord(roles[role].block) for role in set(wants) - held - set(grants) if role in roles):
+        return Plan(grants)
+    return Plan(grants, tuple(sorted(role for role in ours - set(wants) - keeps if tried(role, STRIP))))
+
+
+def _waits_for_discord(block):
+    return block is not None and (block.verb, block.why) == (GRANT, UNAVAILABLE) and block.tries <= _PATIENT_TRIES
 
 
 def force_again(roles, wants, plan):

@@ -2,6 +2,7 @@
 import pytest
 
 from chalicelib.domain import plan as rules
+from chalicelib.domain.holds import Hold
 from chalicelib.domain.offers import Offer, Price, Server
 from chalicelib.domain.plan import ABSENT, GRANT, HELD, MAY, STRIP, Block, Role
 from chalicelib.domain.subscription import DAY, Item, Subscription
@@ -161,3 +162,49 @@ def test_nothing_paid_wanted_or_held_is_never_due_again():
     assert due(sub(status="canceled"), roles={VIP: Role(ABSENT)}) is None
     assert due(sub(status="canceled"), roles={VIP: Role(HELD)}) == NOW + DAY
     assert due() is None
+
+
+# Grant before strip
+
+
+def test_fault_41_strips_wait_for_a_grant_that_an_outage_stopped_for_three_minutes_and_no_longer():
+    for tries, strips in ((1, ()), (2, ()), (3, (OLD,))):
+        roles = {VIP: Role(MAY, Block(GRANT, "discord_unavailable", NOW + 60, tries)), OLD: Role(HELD)}
+        assert rules.plan(roles, wanted(sub()), set(), now=NOW).strips == strips
+    refused = {VIP: Role(MAY, Block(GRANT, "missing_permissions", NOW + 60, 1)), OLD: Role(HELD)}
+    assert rules.plan(refused, wanted(sub()), set(), now=NOW).strips == (OLD,), "an owner may leave that so for days"
+
+
+# Purchases
+
+
+def bought(name="cs_test_1", price="life", start=NOW - DAY):
+    return Subscription(key=f"stripe:operator:{name}", status="bought", items=(Item(f"price_{price}", start, None),))
+
+
+SHOP = Server("200000000000000001", "Guild", offers=(
+    Offer("life", "Life", (VIP,), (Price("operator", "price_life", 9_000, "eur", "once"),)),
+    Offer("pass", "Pass", (BACK,), (Price("operator", "price_pass", 400, "eur", "once", 30),)),
+    Offer("gold", "Gold", (VIP,), (price("gold"),))))
+
+
+def test_what_is_held_for_good_outlasts_what_renews_and_that_what_ends():
+    life, renews, ends = bought(), sub(), sub("sub_2", cancel_at=NOW + DAY)
+    assert rules.wanted([life, renews, ends], (), SHOP, NOW)[VIP].renews is False
+    assert rules.wanted([renews, ends], (), SHOP, NOW)[VIP] == rules.Want(None, (ends.key, renews.key), renews=True)
+    assert rules.wanted([ends], (), SHOP, NOW)[VIP].until == NOW + DAY
+
+
+def test_a_purchase_is_over_when_its_days_are_and_one_for_good_or_unmapped_never():
+    one = bought(price="pass")
+    assert not rules.over(one, SHOP, NOW + 29 * DAY - 1) and rules.over(one, SHOP, NOW + 29 * DAY)
+    assert not rules.over(bought(), SHOP, NOW + 10_000 * DAY) and not rules.over(bought(price="strange"), SHOP, NOW + 10_000 * DAY)
+    assert rules.unmapped([bought(price="strange")], SHOP) == [(bought(price="strange"), "price_strange")]
+
+
+def test_a_look_is_due_when_a_purchase_ends_and_when_a_hold_does_and_never_when_all_is_over():
+    one = bought(price="pass")
+    assert rules.due([one], {}, SHOP, clock=NOW + 29 * DAY - 5, checked_at=NOW + 29 * DAY - 5) == NOW + 29 * DAY
+    assert rules.due([one], {}, SHOP, clock=NOW + 29 * DAY, checked_at=NOW) is None
+    hold = Hold("stripe:operator:ch_1", one.key, NOW + 7, 400, 400)
+    assert rules.due([one], {}, SHOP, clock=NOW, holds=[hold], checked_at=NOW) == NOW + 7
