@@ -100,9 +100,10 @@ def portal_session(subscription):
 @answering
 def cancel(subscription):
     from chalicelib import cancel as use_case
-    member, body = http.changing(app.current_request, "reason", "comment")
+    member, body = http.changing(app.current_request, "when", "reason", "comment")
     return answer({"receipt": use_case.cancel(user=member.user, subscription_id=subscription, reason=body.get("reason"),
-                                              comment=body.get("comment"), deadline=http.deadline())})
+                                              comment=body.get("comment"), when=body.get("when", use_case.PERIOD_END),
+                                              deadline=http.deadline())})
 
 
 @app.route("/api/v1/subscriptions/{subscription}/undo", methods=["POST"], content_types=ANY)
