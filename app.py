@@ -122,6 +122,22 @@ def restore(server):
     return answer(use_case.restore(user=member.user, server_id=server), 202)
 
 
+@app.route("/api/v1/subscriptions/{subscription}/timeline")
+@answering
+def subscription_timeline(subscription):
+    from chalicelib import timeline
+    _, member = http.session(app.current_request)
+    return answer(timeline.of_subscription(user=member.user, subscription_id=subscription, before=http.query(app.current_request, "before")))
+
+
+@app.route("/api/v1/servers/{server}/timeline")
+@answering
+def server_timeline(server):
+    from chalicelib import timeline
+    _, member = http.session(app.current_request)
+    return answer(timeline.of_server(user=member.user, server_id=server, before=http.query(app.current_request, "before")))
+
+
 # Intake: the processors' webhooks
 
 @app.route("/webhooks/stripe/operator", methods=["POST"], content_types=ANY)

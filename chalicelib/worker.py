@@ -1,5 +1,6 @@
 """The queue functions: each record is looked at on its own, and only those that failed come back."""
 import json
+import re
 
 from chalicelib import audit, log, ports
 from chalicelib.domain import ids
@@ -48,7 +49,7 @@ def stripe_event(message, *, deadline):
     if found is None:
         found = _identify(message, key, account, deadline)
     if found is not None:
-        reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline)
+        reconcile(Look(found.user, found.server, _cause(event, message), subscription=key), deadline=deadline)
 
 
 def member(message, *, deadline):
@@ -56,6 +57,12 @@ def member(message, *, deadline):
     user, server = (_checked(message, field, "snowflake") for field in ("user", "server"))
     cause = str(message.get("cause", "sweep"))[:60]
     reconcile(Look(user, server, cause, look=message.get("look") is True), deadline=deadline)
+
+
+def _cause(event, message):
+    """The event's id, and its type where that looks like one: what a person sees as the cause of what was done."""
+    kind = message.get("type")
+    return f"{event} {kind}" if isinstance(kind, str) and re.fullmatch(r"[a-z_.]{1,60}", kind) else event
 
 
 def _identify(message, key, account, deadline):
