@@ -100,9 +100,10 @@ def portal_session(subscription):
 @answering
 def cancel(subscription):
     from chalicelib import cancel as use_case
-    member, body = http.changing(app.current_request, "reason", "comment")
+    member, body = http.changing(app.current_request, "when", "reason", "comment")
     return answer({"receipt": use_case.cancel(user=member.user, subscription_id=subscription, reason=body.get("reason"),
-                                              comment=body.get("comment"), deadline=http.deadline())})
+                                              comment=body.get("comment"), when=body.get("when", use_case.PERIOD_END),
+                                              deadline=http.deadline())})
 
 
 @app.route("/api/v1/subscriptions/{subscription}/undo", methods=["POST"], content_types=ANY)
@@ -119,6 +120,22 @@ def restore(server):
     from chalicelib import restore as use_case
     member, _ = http.changing(app.current_request)
     return answer(use_case.restore(user=member.user, server_id=server), 202)
+
+
+@app.route("/api/v1/subscriptions/{subscription}/timeline")
+@answering
+def subscription_timeline(subscription):
+    from chalicelib import timeline
+    _, member = http.session(app.current_request)
+    return answer(timeline.of_subscription(user=member.user, subscription_id=subscription, before=http.query(app.current_request, "before")))
+
+
+@app.route("/api/v1/servers/{server}/timeline")
+@answering
+def server_timeline(server):
+    from chalicelib import timeline
+    _, member = http.session(app.current_request)
+    return answer(timeline.of_server(user=member.user, server_id=server, before=http.query(app.current_request, "before")))
 
 
 # Intake: the processors' webhooks

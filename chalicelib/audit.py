@@ -4,13 +4,21 @@ from chalicelib.gateways.outcomes import Done, InDoubt, Refused
 from chalicelib.store import ledger
 
 
-def open_roles(row, plan, *, cause, at):
-    """There is an audit row for the role changes about to be made; its id comes back. A crash leaves it open."""
+def open_roles(row, plan, told, *, at):
+    """There is an audit row for the role changes about to be made; its id comes back. A crash leaves it open.
+
+    `told` is what a person needs to follow it: cause, and what chalicelib/domain/story.py says.
+    """
     row_id = f"{at:012d}-{ports.token(6)}"
     ledger.open_audit(subject=ledger.member_subject(row.user, row.server), row_id=row_id, at=at, data={
-        "cause": cause, "causes": list(row.causes)[:20], "grants": list(plan.grants), "strips": list(plan.strips),
-        "evidence": {key: f"{sub.status} read {sub.read_at}" for key, sub in row.subs.items()}})
+        **told, "causes": list(row.causes)[:20], "grants": list(plan.grants), "strips": list(plan.strips)})
     return row_id
+
+
+def note(row, told, *, result, at):
+    """There is an audit row for a change that touches no role, closed at once: what was learned, and what becomes of it."""
+    ledger.open_audit(subject=ledger.member_subject(row.user, row.server), row_id=f"{at:012d}-{ports.token(6)}", at=at,
+                      data={**told, "causes": list(row.causes)[:20]}, outcome={"result": result})
 
 
 def close_roles(row, row_id, answers):
@@ -23,7 +31,7 @@ def park_unmapped(row, unmapped, *, at):
     """Every paid line that no offer knows is parked once, and somebody is told; the daily look grants it once mapped."""
     for sub, price in unmapped:
         data = {"why": "unmapped_price", "price": price, "subscription": sub.key, "user": row.user, "server": row.server}
-        if ledger.park(account=sub.account, row_id=f"unmapped_price:{sub.key}:{price}", at=at, data=data):
+        if ledger.park(account=sub.account, row_id=ledger.unmapped_id(sub.key, price), at=at, data=data):
             log.alarm("parked", server=row.server, why="unmapped_price")
 
 

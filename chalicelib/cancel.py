@@ -1,8 +1,10 @@
-"""Cancel at the period's end, and undo: a money intent written first, one effect, the processor read back, a receipt."""
+"""Cancel at the period's end or now, and undo: a money intent written first, one effect, the processor read back, a receipt."""
 import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from chalicelib import log, ports, problem, profile, view
-from chalicelib.domain.ids import is_purchase
+from chalicelib.domain import ids
 from chalicelib.domain.offers import Server
 from chalicelib.domain.subscription import Subscription
 from chalicelib.gateways import queues, stripe
@@ -11,27 +13,56 @@ from chalicelib.portal import REASONS
 from chalicelib.problem import Problem
 from chalicelib.store import ledger, servers
 
-CANCEL, UNDO = "cancel_at_period_end", "undo_cancel"
+CANCEL, UNDO, CANCEL_NOW = "cancel_at_period_end", "undo_cancel", "cancel_now"
+_WHEN = PERIOD_END, NOW = "period_end", "now"
 LONGEST_COMMENT = 500
 STALE_SECONDS = 60
 
 
-def cancel(*, user, subscription_id, reason, comment, deadline):
+@dataclass(frozen=True)
+class Ask:
+    """What somebody asks of one subscription. `details` {actor, reason, comment} go into the intent; `check` raises a Problem
+    for a subscription, as freshly read, of which this may not be asked.
+    """
+    kind: str
+    key: str
+    details: dict
+    check: Callable = lambda now: None
+
+    def is_so(self, now):
+        """True when the subscription is as asked for. Nothing is scheduled any more for one that has ended."""
+        return now.terminal if self.kind == CANCEL_NOW else not now.terminal and now.scheduled == (self.kind == CANCEL)
+
+
+def cancel(*, user, subscription_id, reason, comment, deadline, when=PERIOD_END, actor=None):
     """A dated receipt: next charge none, access until the exact end, and the open invoice if there is one.
 
-    Cancelling twice, or at once in two tabs, is one cancellation and the second receipt says so. Raises Problem 400, 404,
-    409 or 503; after a time-out the processor was read back, so a receipt is never a guess.
+    `when`: `period_end`, or `now` where every offer that the subscription buys allows it: access ends at once and nothing is
+    refunded. `actor`: who asks, the member unless it says otherwise. Cancelling twice, or at once in two tabs or by two
+    people, is one cancellation and the second receipt says so. Raises Problem 400, 403, 404, 409 or 503; after a time-out the
+    processor was read back, so a receipt is never a guess.
     """
     if reason is not None and reason not in REASONS:
         raise problem.bad_request(f"reason must be one of: {', '.join(REASONS)}.")
     if comment is not None and not _plain(comment):
         raise problem.bad_request(f"comment must be a text of at most {LONGEST_COMMENT} characters.")
-    return _change(CANCEL, user, subscription_id, {"reason": reason or "", "comment": comment or ""}, deadline)
+    if when not in _WHEN:
+        raise problem.bad_request(f"when must be one of: {', '.join(_WHEN)}.")
+    row, sub = _own(user, subscription_id)
+    details = {"actor": actor or _member(user), "reason": reason or "", "comment": comment or ""}
+    if when == PERIOD_END:
+        now, already = _change(row, Ask(CANCEL, sub.key, details), deadline)
+        return _cancelled(now, already, _open_invoice(sub.key, deadline), row)
+    server = _server(row)
+    _check_now(server, sub)
+    now, already = _change(row, Ask(CANCEL_NOW, sub.key, details, lambda now: _check_now(server, now)), deadline)
+    return _cancelled(now, already, _open_invoice(sub.key, deadline), row, said="Nothing is refunded.")
 
 
 def undo(*, user, subscription_id, deadline):
     """A dated receipt: the subscription renews again. Raises Problem 404, 409 (it has ended) or 503."""
-    return _change(UNDO, user, subscription_id, {}, deadline)
+    row, sub = _own(user, subscription_id)
+    return _undone(*_change(row, Ask(UNDO, sub.key, {"actor": _member(user)}), deadline))
 
 
 def _plain(text):
@@ -40,65 +71,88 @@ def _plain(text):
             and not any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\r\t" for c in text))
 
 
-def _change(kind, user, subscription_id, details, deadline):
+def _member(user):
+    return f"member:{user}"
+
+
+def _own(user, subscription_id):
     found = profile.own_subscription(user, subscription_id)
     if found is None:
         raise problem.not_found()
-    row, sub = found
-    if is_purchase(sub.key):
-        raise Problem(409, "nothing-to-cancel", "There is nothing to cancel", "This was paid once, and is never charged again.")
-    now, already = _settled(kind, sub.key, {"actor": f"member:{row.user}", **details}, deadline)
-    invoice = _open_invoice(sub.key, deadline) if kind == CANCEL else None
-    _look_again(row, kind)
-    return _undone(now, already) if kind == UNDO else _cancelled(now, already, invoice, row)
+    if ids.is_purchase(found[1].key):
+        raise Problem(409, "paid-once", "There is nothing to cancel", "This was paid once: it does not renew and charges nothing more.")
+    return found
 
 
-def _settled(kind, key, details, deadline):
+def _check_now(server, sub):
+    """Nothing, when the subscription may end at once, has ended, or has not been read yet. Raises Problem 403."""
+    prices = [item.price for item in sub.items]
+    if prices and not sub.terminal and not server.ends_at_once(sub.account, prices):
+        raise Problem(403, "not-now", "It cannot be cancelled at once",
+                      "The server's owner lets subscriptions to this offer end with the period that is paid, not before.",
+                      "Cancel at the end of the period: you keep access until then and are not charged again.")
+
+
+def _change(row, ask, deadline):
+    """(subscription read back, already): it is as asked for, and the row will show it soon."""
+    now, already = settled(ask, deadline)
+    _look_again(row, ask)
+    return now, already
+
+
+def settled(ask, deadline):
     """(subscription read back, already): it is as asked for, under the one open intent of this subscription.
 
     The intent is in the ledger before anything is read or sent. A crash or a time-out leaves it open: the next try goes on
     with the same idempotency key, so the processor makes the change once. `already` is true for all but its first asker.
     """
-    intent, ours = _open(kind, key, details)
+    intent, ours = _open(ask)
     try:
-        now = _read(key, deadline)
+        now = _read(ask.key, deadline)
+        ask.check(now)
     except (Problem, OutOfTime):
         if ours:    # nothing was sent under it
             ledger.withdraw_intent(intent)
         raise
-    if now.terminal or now.scheduled == (kind == CANCEL):
+    if now.terminal or ask.is_so(now):
         # Ours, and somebody acted under it: then it is by this click that it is so.
         already = not ours or ledger.withdraw_intent(intent)
-        return _going_on(now), already
+        if not ours and _abandoned(intent):     # whoever began it never learned that it took effect
+            _close_done(intent, now)
+        return _going_on(ask, now), already
     if not ours and not ledger.join_intent(intent):
-        return _settled(kind, key, details, deadline)
-    answer = _send(kind, now, intent, deadline)
-    now = _read(key, deadline)
-    if not now.terminal and now.scheduled != (kind == CANCEL):
+        return settled(ask, deadline)
+    answer = _send(ask.kind, now, intent, deadline)
+    now = _read(ask.key, deadline)
+    if not now.terminal and not ask.is_so(now):
         _not_made(intent, ours, answer)
-        return _settled(kind, key, details, deadline)
+        return settled(ask, deadline)
+    _close_done(intent, now)
+    return _going_on(ask, now), not ours and not _abandoned(intent)
+
+
+def _close_done(intent, now):
     ledger.close_intent(intent, at=ports.now(), outcome={"result": "done", "status": now.status, "end": now.scheduled_end or 0})
-    return _going_on(now), not ours and not _abandoned(intent)
 
 
-def _going_on(now):
-    """The subscription, unless it has ended: then Problem 409."""
-    if now.terminal:
+def _going_on(ask, now):
+    """The subscription, unless it has ended and that was not asked for: then Problem 409."""
+    if now.terminal and ask.kind != CANCEL_NOW:
         raise Problem(409, "has-ended", "It has already ended", "This subscription has ended; nothing is charged any more.",
                       "You can buy the offer again.")
     return now
 
 
-def _open(kind, key, details):
+def _open(ask):
     """(intent, ours) of this kind. One of another kind that is still under way is waited for, an abandoned one closed."""
-    data = {"intent": ports.token(12), "kind": kind, **details}
-    intent, ours = ledger.open_intent(key=key, at=ports.now(), data=data)
-    if intent.data["kind"] == kind:
+    data = {"intent": ports.token(12), "kind": ask.kind, **ask.details}
+    intent, ours = ledger.open_intent(key=ask.key, at=ports.now(), data=data)
+    if intent.data["kind"] == ask.kind:
         return intent, ours
     if not _abandoned(intent):
         raise _under_way()
     ledger.close_intent(intent, at=ports.now(), outcome={"result": "given_up"})
-    return _open(kind, key, details)
+    return _open(ask)
 
 
 def _abandoned(intent):
@@ -116,6 +170,8 @@ def _read(key, deadline):
 
 def _send(kind, now, intent, deadline):
     key = f"rolekeep-{intent.data['intent']}"
+    if kind == CANCEL_NOW:
+        return stripe.cancel_now(now.key, reason=intent.data["reason"], comment=intent.data["comment"], deadline=deadline)
     if kind == CANCEL:
         return stripe.cancel_at_period_end(now.key, reason=intent.data["reason"], comment=intent.data["comment"],
                                            idempotency_key=key, deadline=deadline)
@@ -152,10 +208,11 @@ def _under_way():
                    "Look again in a few seconds.")
 
 
-def _look_again(row, kind):
+def _look_again(row, ask):
     """The row will show it soon: by this message, by the processor's own event, or by the next look."""
+    cause = f"{ask.details['actor'].partition(':')[0]}:{ask.kind}"
     try:
-        queues.send(queues.MEMBERS, {"user": row.user, "server": row.server, "cause": f"member:{kind}"}, group=row.server)
+        queues.send(queues.MEMBERS, {"user": row.user, "server": row.server, "cause": cause}, group=row.server)
     except queues.NotSent as error:
         log.failure("look_not_sent", error)
 
@@ -177,10 +234,10 @@ def _undone(sub, already):
                                      "text": f"Your subscription goes on. Next charge: {view.words(renews)}."}
 
 
-def _cancelled(sub, already, invoice, row):
+def _cancelled(sub, already, invoice, row, *, said=""):
     """The access end is worked out by the rule that the sweep uses: a failed payment may end it before the period does."""
     until = view.meaning(sub, row.holds.values(), _server(row), now=ports.now())["access_until"]
-    text = f"Next charge: none. {f'Access until {view.words(until)}.' if until else 'Access has ended.'}"
+    text = f"Next charge: none. {f'Access until {view.words(until)}.' if until else 'Access has ended.'}{said and ' '}{said}"
     if isinstance(invoice, Unknown):
         text, invoice = f"{text} Stripe did not say whether an invoice is still open.", None
     elif invoice:

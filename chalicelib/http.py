@@ -111,6 +111,16 @@ def _body(request, fields):
     return body
 
 
+def query(request, name):
+    """The query parameter of that name, or None. Raises Problem 400 for another parameter, or one that stands twice."""
+    given = request.query_params
+    if not given:
+        return None
+    if set(given) != {name} or len(given.getlist(name)) != 1:
+        raise problem.bad_request(f"Known query parameters: {name}, once.")
+    return given[name]
+
+
 def raw_body(request):
     """The exact bytes of the body, for signatures."""
     return request.raw_body or b""

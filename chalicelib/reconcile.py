@@ -6,8 +6,8 @@ of the lease works, whatever is about to be touched is stored as `may` first, an
 from dataclasses import dataclass, replace
 
 from chalicelib import audit, log, ports, settings
+from chalicelib.domain import ids, story
 from chalicelib.domain import plan as rules
-from chalicelib.domain import ids
 from chalicelib.domain.closed import BAD_TOKEN, BANNED
 from chalicelib.domain.holds import Hold
 from chalicelib.domain.plan import GRANT, STRIP
@@ -48,8 +48,9 @@ def _work(look, deadline):
     row = _take(look)
     if row is None:
         return LEFT
+    noted = []
     for _ in range(MOST_ROUNDS):
-        work = _Round(row, look.cause, deadline)
+        work = _Round(row, look.cause, deadline, noted)
         ended = work.run()
         if isinstance(ended, str):
             return ended
@@ -75,15 +76,16 @@ class _Round:
     """One pass of the lease's holder: clock, fetch, look, plan, save, Discord, finish.
 
     `run` answers how the work ended (a word), or a newer row to go round with. `roles` is what we know so far: as stored,
-    then as a look showed them, then as Discord answered.
+    then as a look showed them, then as Discord answered. `noted` are the changes that earlier rounds have told already.
     """
 
-    def __init__(self, row, cause, deadline):
-        self.row, self.cause, self.deadline = row, cause, deadline
+    def __init__(self, row, cause, deadline, noted):
+        self.row, self.cause, self.deadline, self.noted = row, cause, deadline, noted
         self.roles, self.checked_at, self.look_at = row.roles, row.checked_at, row.look_at
         self.subs, self.unread, self.facts, self.wants = {}, [], [], {}
         self.holds, self.asked, self.unasked = dict(row.holds), [], []
         self.looked = self.absent = False
+        self.lost = []
         self.server, self.probe = None, None
 
     def run(self):
@@ -157,6 +159,7 @@ class _Round:
         else:
             return self.pause(self._come_back(answer))
         self.looked, self.checked_at = True, self.clock
+        self.lost = story.lost(self.row.roles, self.roles)
         if self.look_at is not None and self.look_at <= self.clock:     # one that is still ahead is for what may land by then
             self.look_at = None
         return None
@@ -190,18 +193,35 @@ class _Round:
             return self.pause(wait)
         if ports.wall() + wire.WORST_SECONDS > self.deadline:
             raise OutOfTime
-        before = self.roles
+        before, told = self.roles, self._told(plan)
         saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts, holds=self.asked)
         if saved is None:
             return LOST
         # What was requested since the fetch is not in this plan: finish must not take it for accounted for.
         self.row, self.roles, self.facts = replace(saved, requested=self.row.requested), saved.roles, []
         self.asked = []
-        row_id = audit.open_roles(saved, plan, cause=self.cause, at=self.clock)
+        row_id = audit.open_roles(saved, plan, told, at=self.clock)
         answers = {}
         ended = self._call(plan, before, answers)
         audit.close_roles(saved, row_id, answers)
         return ended() if ended else self._finish()
+
+    def _told(self, plan=None):
+        """What a person would want to know of this round, once each: the story of a role change, or else {} when nothing changed."""
+        changes = [sub for sub in story.changed(self.row.subs, self.facts) if story.plain(sub) not in self.noted]
+        charges = [hold for hold in story.changed_holds(self.row.holds, self.asked) if story.asked_plain(hold) not in self.noted]
+        lost, self.lost = self.lost, []
+        if not (plan or changes or charges or lost):
+            return {}
+        self.noted += [*(story.plain(sub) for sub in changes), *(story.asked_plain(hold) for hold in charges)]
+        subs = [*self.subs.values(), *self.unread]
+        return {"cause": self.cause, "changed": [sub.key for sub in changes], "lost": lost,
+                "charges": {hold.key: hold.facts() for hold in charges}, "evidence": story.evidence(subs, changes), "why": story.why(plan, self.wants, subs, self.server) if plan else {}}
+
+    def _note(self, result):
+        """What changed although no role was touched is in the ledger, before it is stored: a crash here tells it twice at most."""
+        if told := self._told():
+            audit.note(self.row, told, result=result, at=self.clock)
 
     def _call(self, plan, before, answers):
         """Grants, then strips, one role a call; how the round must end early, or None. `answers` {role: (verb, answer)}."""
@@ -279,6 +299,7 @@ class _Round:
     def _finish(self):
         roles = rules.tidy(self.roles, self.wants)
         due_at = self._due(roles, look_at=self.look_at, checked_at=self.checked_at)
+        self._note("not_in_server" if self.absent and self.wants else "nothing_to_do")
         if members.finish(self.row, roles=roles, facts=self.facts, holds=self.asked, lookups=self.unasked, due_at=due_at,
                           look_at=self.look_at, checked_at=self.checked_at):
             return SETTLED
@@ -294,4 +315,5 @@ class _Round:
         """
         ends = self._due(self.roles, look_at=None, checked_at=self.clock) if self.server else None
         due_at = then if ends is None else min(then, ends)
+        self._note("waits")
         return PAUSED if members.pause(self.row, roles=self.roles, facts=self.facts, holds=self.asked, due_at=due_at) else LOST

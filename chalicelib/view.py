@@ -88,8 +88,14 @@ def subscription(sub, holds, server, *, now):
         "cancel_scheduled": sub.scheduled,
         **{name: iso(value) if name.endswith(("_at", "_until")) else value for name, value in ends.items()},
         "ended_at": iso(sub.ended_at), "as_of": iso(sub.read_at) if sub.read_at else None,
-        "actions": actions(sub, ends["state"]),
+        "actions": actions(sub, ends["state"]) + _at_once(sub, server),
     }
+
+
+def _at_once(sub, server):
+    """cancel_now, for what is alive and may end at once; also when its end is scheduled already."""
+    may = not sub.terminal and server.ends_at_once(sub.account, [item.price for item in sub.items]) and not is_purchase(sub.key)
+    return ["cancel_now"] if may else []
 
 
 def meaning(sub, holds, server, *, now):

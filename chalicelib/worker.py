@@ -1,5 +1,6 @@
 """The queue functions: each record is looked at on its own, and only those that failed come back."""
 import json
+import re
 
 from chalicelib import audit, log, ports
 from chalicelib.domain import ids
@@ -57,7 +58,7 @@ def stripe_event(message, *, deadline):
     if found is None:
         found = _identify(message, key, account, deadline)
     if found is not None:
-        reconcile(Look(found.user, found.server, event, subscription=key, hold=hold), deadline=deadline)
+        reconcile(Look(found.user, found.server, _cause(event, message), subscription=key, hold=hold), deadline=deadline)
 
 
 def member(message, *, deadline):
@@ -95,6 +96,10 @@ def _claimed(message, intent, account):
     if bound.claimed_by is None:    # the event of the purchase itself is still to come
         return _again(message, NOT_CLAIMED)
     return bound.claimed_by
+def _cause(event, message):
+    """The event's id, and its type where that looks like one: what a person sees as the cause of what was done."""
+    kind = message.get("type")
+    return f"{event} {kind}" if isinstance(kind, str) and re.fullmatch(r"[a-z_.]{1,60}", kind) else event
 
 
 def _identify(message, key, account, deadline):

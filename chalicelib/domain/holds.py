@@ -35,6 +35,11 @@ class Hold:
         """True while its dispute is open: it is asked about with every look at the member."""
         return self.dispute == "open"
 
+    @property
+    def troubles(self):
+        """True when something of it was refunded or ever disputed."""
+        return bool(self.refunded or self.dispute)
+
     def facts(self):
         """The form kept in the membership: a map of plain values, without the key."""
         facts = asdict(self)

@@ -77,6 +77,11 @@ class Server:
         bought = self.buying(account, price_id)
         return Terms(bought[0].grace_days, bought[1].days) if bought else Terms()
 
+    def ends_at_once(self, account, price_ids):
+        """True when these prices buy something here, and every offer that they buy may be cancelled at once."""
+        bought = [found[0] for price in price_ids if (found := self.buying(account, price))]
+        return bool(bought) and all(offer.cancel_now for offer in bought)
+
     def roles_sold_through(self, account):
         """Every role that some price of this account buys here."""
         return {role for offer in self.offers if account in self.accounts

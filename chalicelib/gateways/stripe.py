@@ -138,9 +138,24 @@ def start_checkout(*, account, price, once, intent, customer, success_url, cance
 
 def cancel_at_period_end(key, *, reason, comment, idempotency_key, deadline):
     """Done, Refused or InDoubt: the subscription ends with its period. The flag works in both billing modes (facts 1.4)."""
-    details = {name: value for name, value in (("feedback", reason), ("comment", comment)) if value}
-    params = {"cancel_at_period_end": True} | ({"cancellation_details": details} if details else {})
+    params = {"cancel_at_period_end": True} | _cancellation(reason, comment)
     return _update(key, params, idempotency_key, deadline)
+
+
+def cancel_now(key, *, reason, comment, deadline):
+    """Done, Refused or InDoubt: the subscription has ended, without proration and without a last invoice (both are defaults).
+
+    DELETE takes no idempotency key and needs none; for one that has ended already Stripe answers 404 resource_missing, so
+    whatever the answer, the subscription is read back (docs.stripe.com/api/subscriptions/cancel, /api/idempotent_requests).
+    """
+    _, account, subscription = ids.parse(key)
+    params = _cancellation(reason, comment)
+    return _write(lambda api, options: api.subscriptions.cancel(subscription, params, options), account, deadline)
+
+
+def _cancellation(reason, comment):
+    details = {name: value for name, value in (("feedback", reason), ("comment", comment)) if value}
+    return {"cancellation_details": details} if details else {}
 
 
 def clear_scheduled_end(key, *, flag, idempotency_key, deadline):

@@ -25,9 +25,9 @@ def member_subject(user, server):
     return f"member#{user}#{server}"
 
 
-def open_audit(*, subject, row_id, at, data):
+def open_audit(*, subject, row_id, at, data, outcome=None):
     """There is an audit row for what is about to be done: cause, actor, evidence, changes. A crash leaves it open."""
-    Ledger(subject, row_id, kind="audit", at=at, data=data, ttl=at + AUDIT_DAYS * 86_400).save()
+    Ledger(subject, row_id, kind="audit", at=at, data=data, outcome=outcome, ttl=at + AUDIT_DAYS * 86_400).save()
 
 
 def close_audit(*, subject, row_id, outcome):
@@ -38,6 +38,23 @@ def close_audit(*, subject, row_id, outcome):
 def of(subject, *, limit=100):
     """The newest rows of a subject."""
     return [_entry(item) for item in Ledger.query(subject, scan_index_forward=False, limit=limit, consistent_read=True)]
+
+
+def page(subject, *, before=None, limit=None):
+    """The newest rows of a subject whose ids lie before that one; eventually consistent: for showing only."""
+    older = Ledger.id < before if before else None
+    return [_entry(item) for item in Ledger.query(subject, older, scan_index_forward=False, limit=limit)]
+
+
+def parked_prices(account, key, prices):
+    """The parked rows of these prices of the subscription `key`; eventually consistent: for showing only."""
+    wanted = [(f"parked#{account}", unmapped_id(key, price)) for price in dict.fromkeys(prices)]
+    return [_entry(item) for item in Ledger.batch_get(wanted)] if wanted else []
+
+
+def unmapped_id(key, price):
+    """The id of the parked row of a paid price that no offer knows."""
+    return f"unmapped_price:{key}:{price}"
 
 
 def open_intent(*, key, at, data):

@@ -2,25 +2,27 @@
 import { el, instant, named, names, problem } from "./parts.js";
 import { T } from "./texts.js";
 
-/** Ask, then `send({reason, comment})`. Resolves to its result, to "stripe" for Stripe's own portal, or to null: kept. */
+/** Ask, then `send({when?, reason?, comment?})`. Resolves to its result, to "stripe" for Stripe's own portal, or to null: kept. */
 export function askToCancel(server, sub, send) {
   return new Promise((resolve, reject) => {
-    let busy = false;
+    const [later, atOnce] = ["cancel", "cancel_now"].map((name) => sub.actions.includes(name));
+    let busy = false, now = !later;
     const reason = el("select", { id: "reason" }, el("option", { value: "" }, T.noReason),
       Object.entries(T.reasons).map(([value, words]) => el("option", { value }, words)));
     const comment = el("textarea", { id: "comment", rows: "3", maxlength: "500" });
     const failed = el("div", { class: "note is-bad", role: "alert", tabindex: "-1", hidden: true });
-    const go = el("button", { type: "submit", class: "main grave" }, T.cancelDo);
+    const go = el("button", { type: "submit", class: "main grave" });
+    const what = el("div", { id: "cancel-what", "aria-live": "polite" });
     const name = sub.offer ? named(sub.offer.name) : T.noOffer;
     const end = (result) => { if (!busy) { dialog.close(); dialog.remove(); resolve(result); } };
     const form = el("form", {},
       el("h2", { id: "cancel-title", tabindex: "-1", autofocus: true }, T.cancelTitle[0], name, T.cancelTitle[1], named(server.name), T.cancelTitle[2]),
-      el("div", { id: "cancel-what" }, consequences(server, sub)),
+      later && atOnce ? el("fieldset", {}, el("legend", {}, T.cancelWhen), choice(false, T.cancelAtEnd), choice(true, T.cancelAtOnce)) : "", what,
       el("label", { for: "reason" }, T.cancelReason), reason,
       el("label", { for: "comment" }, T.cancelComment), comment,
       el("p", { class: "quiet" }, T.cancelShown), failed,
       el("div", { class: "row end" }, el("button", { type: "button", press: () => end(null) }, T.cancelNot), go),
-      el("p", {}, el("button", { type: "button", class: "plain", press: () => end("stripe") }, T.cancelAtStripe)));
+      later && el("p", {}, el("button", { type: "button", class: "plain", press: () => end("stripe") }, T.cancelAtStripe)));
     const dialog = el("dialog", { "aria-labelledby": "cancel-title", "aria-describedby": "cancel-what" }, form);
     dialog.addEventListener("cancel", (event) => { event.preventDefault(); end(null); });
     form.addEventListener("submit", async (event) => {
@@ -28,7 +30,7 @@ export function askToCancel(server, sub, send) {
       if (busy) return;
       wait(true);
       try {
-        const result = await send({ ...(reason.value && { reason: reason.value }), ...(comment.value.trim() && { comment: comment.value.trim() }) });
+        const result = await send({ ...(now && { when: "now" }), ...(reason.value && { reason: reason.value }), ...(comment.value.trim() && { comment: comment.value.trim() }) });
         busy = false;
         end(result);
       } catch (error) {
@@ -39,22 +41,35 @@ export function askToCancel(server, sub, send) {
         failed.focus();
       }
     });
+    function choice(value, words) {
+      const input = el("input", { type: "radio", name: "when", value: value ? "now" : "period_end", checked: value === now });
+      input.addEventListener("change", () => choose(value));
+      return el("label", { class: "choice" }, input, " ", words);
+    }
+    function choose(value) {
+      now = value;
+      what.replaceChildren(...consequences(server, sub, now).filter(Boolean));
+      wait(busy);
+    }
     function wait(on) {
       busy = on;
-      go.textContent = on ? T.working : T.cancelDo;
+      go.textContent = on ? T.working : now ? T.cancelNowDo : T.cancelDo;
       for (const one of form.querySelectorAll("button")) one.setAttribute("aria-disabled", on);
+      for (const one of form.querySelectorAll("input")) one.disabled = on;
     }
+    choose(now);
     document.body.append(dialog);
     dialog.showModal();
   });
 }
 
-function consequences(server, sub) {
+function consequences(server, sub, now) {
   const gives = server.roles.filter((role) => sub.role_ids.includes(role.id) && role.state !== "ending");
   const stays = gives.filter((role) => role.subscriptions.some((id) => id !== sub.id));
   const goes = gives.filter((role) => !stays.includes(role));
   const until = sub.renews_at ?? sub.access_until;   // the earliest item ends it
   const line = (words, list) => list.length > 0 && el("p", {}, words, names(list.map((role) => role.name)), ".");
+  if (now) return [el("p", {}, el("strong", {}, T.cancelNowWhat), " ", T.cancelNowCharge), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
   return [
     until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(until)), ". ",
                           sub.state === "grace" ? T.cancelGrace : T.cancelCharge) : el("p", {}, T.cancelNothing),

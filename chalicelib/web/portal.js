@@ -156,8 +156,8 @@ async function buy(server, offer) {
   location.assign(await api.buy(server.id, offer.id));
 }
 
-async function cancel(server, sub) {
-  const id = `cancel-${sub.id}`;
+async function cancel(server, sub, button) {
+  const id = `${button}-${sub.id}`;
   let result;
   try {
     result = await askToCancel(server, sub, (answers) => api.cancel(sub.id, answers));
@@ -168,7 +168,7 @@ async function cancel(server, sub) {
   if (result === "stripe") return run(sub.id, id, () => portal(sub, "cancel"));
   return result && run(sub.id, id, () => {
     tell(sub.id, "good", () => receipt("cancel", result));
-    return until(() => subNow(sub.id)?.cancel_scheduled !== false);
+    return until(() => (result.read_back === "canceled" ? subNow(sub.id)?.state === "ended" : subNow(sub.id)?.cancel_scheduled !== false));
   });
 }
 

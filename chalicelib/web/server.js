@@ -47,15 +47,17 @@ function meaning(page, sub) {
 
 function actions(page, server, sub) {
   const urgent = sub.state === "grace" ? "payment_method" : "undo";
-  const label = { manage: T.manage, payment_method: T.paymentMethod, undo: T.undo, cancel: T.cancel };
+  const label = { manage: T.manage, payment_method: T.paymentMethod, undo: T.undo, cancel: T.cancel, cancel_now: T.cancelNow };
   const press = {
     manage: () => page.acts.portal(sub, null), payment_method: () => page.acts.portal(sub, "payment_method"),
-    undo: () => page.acts.undo(sub), cancel: () => page.acts.cancel(server, sub),
+    undo: () => page.acts.undo(sub), cancel: () => page.acts.cancel(server, sub, "cancel"),
+    cancel_now: () => page.acts.cancel(server, sub, "cancel_now"),
   };
-  const known = sub.actions.filter((name) => press[name]);
+  // Where both are possible the dialog asks which.
+  const known = sub.actions.filter((name) => press[name] && !(name === "cancel_now" && sub.actions.includes("cancel")));
   return known.length ? el("div", { class: "row" }, known.map((name) => button(page, {
-    id: `${name}-${sub.id}`, place: sub.id, label: label[name], kind: name === urgent ? "main" : name === "cancel" ? "grave" : "",
-    opens: name === "cancel",
+    id: `${name}-${sub.id}`, place: sub.id, label: label[name], kind: name === urgent ? "main" : name.startsWith("cancel") ? "grave" : "",
+    opens: name.startsWith("cancel"),
     name: sub.offer ? `${label[name]}: ${sub.offer.name}` : null, press: press[name] }))) : null;
 }
 

@@ -14,7 +14,7 @@ OFFERS = {  # prices in cents a month
     "supporter": {"name": "Supporter", "description": "Keeps the lights on. You get the Supporter role.",
                   "roles": [SUPPORTER], "amount": 500},
     "backstage": {"name": "Backstage pass", "description": "Behind the scenes, and the VIP lounge: two roles.",
-                  "roles": [VIP, BACKSTAGE], "amount": 1200},
+                  "roles": [VIP, BACKSTAGE], "amount": 1200, "cancel_now": True},
 }
 
 
@@ -57,6 +57,7 @@ def register_server(stripe_url):
     for order, (offer_id, offer) in enumerate(OFFERS.items()):
         price = make_price(stripe_url, key, name=offer["name"], amount=offer["amount"])
         offers[offer_id] = {"name": offer["name"], "description": offer["description"], "roles": offer["roles"], "order": order,
+                            "cancel_now": offer.get("cancel_now", False),
                             "prices": [{"account": "operator", "id": price, "amount": offer["amount"], "currency": "eur", "interval": "month"}]}
     servers.write(GUILD, {
         "name": "Pixel Guild", "offers": offers, "role_names": ROLES, "accounts": ["operator"],

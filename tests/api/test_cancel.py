@@ -187,3 +187,58 @@ def test_cancel_and_undo_at_the_same_time_end_as_stripe_says_and_the_loser_is_to
     truth = [event["data"]["object"] for event in town.sandbox.events() if event["data"]["object"]["id"] == member.subscription_id][-1]
     assert shown["cancel_scheduled"] is (truth["cancel_at_period_end"] or truth["cancel_at"] is not None)
     assert member.cancel(member.subscription_id)["next_charge"] == "none"
+
+
+# At once
+
+def at_once(town):
+    """A member who has bought an offer that may be cancelled at once."""
+    offers = town.register()
+    town.register(offers={name: {**offer, "cancel_now": name == "gold"} for name, offer in offers.items()})
+    return town.buyer()
+
+
+def ends(town, key):
+    """Stripe's events that say that the subscription is over."""
+    return [event for event in town.sandbox.events() if event["type"] == "customer.subscription.deleted" and event["data"]["object"]["id"] == key]
+
+
+def test_a_cancel_now_ends_access_at_once_and_the_profile_offers_it_only_where_it_is_allowed(town):
+    member = at_once(town)
+    key = member.subscription_id
+    assert "cancel_now" in member.subscription(key)["actions"]
+    answer = member.post(f"/api/v1/subscriptions/{key}/cancel", {"when": "now", "reason": "unused", "comment": "Bye"})
+    receipt = answer.json()["receipt"]
+    assert (receipt["next_charge"], receipt["access_until"], receipt["read_back"]) == ("none", None, "canceled") and "refunded" in receipt["text"]
+    town.holds(member.user_id)
+    [told] = ends(town, key)
+    assert told["data"]["object"]["cancellation_details"] == {"feedback": "unused", "comment": "Bye", "reason": "cancellation_requested"}
+    assert wait_for(lambda: (found := member.subscription(key))["state"] == "ended" and found, 5, "the profile shows the end")["actions"] == ["manage"]
+    assert is_problem(member.post(f"/api/v1/subscriptions/{key}/undo"), 409)["type"].endswith("has-ended")
+    silver = member.buys("silver")
+    assert "cancel_now" not in member.subscription(silver)["actions"]
+    assert "end of the period" in is_problem(member.post(f"/api/v1/subscriptions/{silver}/cancel", {"when": "now"}), 403)["next"]
+
+
+def test_when_must_be_one_of_two_words(town):
+    member = at_once(town)
+    for when in ("later", "", None, True, 1, [], {}, ["now"], "NOW"):
+        is_problem(member.post(f"/api/v1/subscriptions/{member.subscription_id}/cancel", {"when": when}), 400)
+    assert effects(town, member.subscription_id) == ends(town, member.subscription_id) == []
+
+
+def test_C12_T48_a_hundred_clicks_at_once_are_one_end_one_intent_and_a_hundred_receipts(town):
+    member = at_once(town)
+    answers = clicks(member, "cancel", 100, when="now")
+    assert {answer.status_code for answer in answers} == {200}, [answer.text for answer in answers if answer.status_code != 200][:3]
+    receipts = [answer.json()["receipt"] for answer in answers]
+    assert sum(not receipt["already"] for receipt in receipts) == 1
+    assert len(ends(town, member.subscription_id)) == 1 and effects(town, member.subscription_id) == []
+    assert [row["outcome"]["result"] for row in money(town, member.subscription_id)] == ["done"]
+    town.holds(member.user_id)
+
+
+def test_B_somebody_elses_subscription_cannot_be_ended_at_once_either(town):
+    member, other = at_once(town), town.person()
+    is_problem(other.post(f"/api/v1/subscriptions/{member.subscription_id}/cancel", {"when": "now"}), 404)
+    assert ends(town, member.subscription_id) == []

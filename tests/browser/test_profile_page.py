@@ -137,6 +137,46 @@ def test_a_member_cancels_and_undoes_by_keyboard_alone(visit, sandbox):
     assert not subscription_events(sandbox, key)[-1]["cancel_at_period_end"]
 
 
+def test_where_the_server_allows_it_the_dialog_offers_to_end_at_once_and_says_what_that_means(visit, sandbox):
+    visitor = visit()
+    key, page = visitor.bought("Backstage pass"), visitor.page
+    page.reload()
+    page.wait_for_selector("h1")
+    assert page.locator(f"#cancel_now-{key}").count() == 0, "one button; the dialog asks"
+    page.locator(f"#cancel-{key}").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("At the end of the period that is paid")).to_be_checked()
+    expect(dialog).to_contain_text("You keep access until")
+    visitor.tab_to(dialog.get_by_label("At the end of the period that is paid"), most=3)
+    page.keyboard.press("ArrowDown")
+    expect(dialog.get_by_label("At once")).to_be_checked()
+    expect(dialog).to_contain_text("Your access ends at once and nothing is refunded. You are not charged again. This cannot be undone.")
+    expect(dialog).to_contain_text("Roles that go at once: VIP and Backstage.")
+    expect(dialog).not_to_contain_text("You keep access until")
+    dialog.get_by_role("button", name="End it now").click()
+    receipt = page.locator(f"#note-{key}")
+    expect(receipt).to_be_focused()
+    expect(receipt).to_contain_text("Next charge: none. Access has ended. Nothing is refunded.")
+    expect(card(page, key)).to_contain_text("Ended on ")
+    assert subscription_events(sandbox, key)[-1]["status"] == "canceled"
+    wait_for(lambda: sandbox.roles(GUILD, visitor.user) == set(), 10, "the roles are gone")
+
+
+def test_what_is_cancelled_at_period_end_can_be_ended_at_once_with_a_button_of_its_own(visit, sandbox):
+    visitor = visit()
+    key, page = visitor.bought("Backstage pass"), visitor.page
+    page.locator(f"#cancel-{key}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the subscription").click()
+    expect(card(page, key)).to_contain_text("Ending")
+    page.get_by_role("button", name="End it now: Backstage pass").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("radio")).to_have_count(0)
+    expect(dialog).to_contain_text("nothing is refunded")
+    dialog.get_by_role("button", name="End it now").click()
+    expect(card(page, key)).to_contain_text("Ended on ")
+    assert subscription_events(sandbox, key)[-1]["status"] == "canceled"
+
+
 def test_escape_keeps_the_subscription_and_gives_the_focus_back(visit):
     visitor = visit()
     key = visitor.bought()

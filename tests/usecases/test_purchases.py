@@ -139,4 +139,4 @@ def test_what_was_paid_once_cannot_be_cancelled(shop):
     shop.hears()
     with pytest.raises(Problem) as refused:
         cancel.cancel(user=ADA, subscription_id=key, reason=None, comment=None, deadline=ports.wall() + 25)
-    assert refused.value.code == "nothing-to-cancel"
+    assert refused.value.code == "paid-once"

@@ -59,7 +59,8 @@ def test_I11_D8_a_whole_life_says_what_happened_by_hashes_and_words_only(product
 
 ROUTES = [("GET", "/api/v1/profile", b""), ("GET", "/api/v1/servers", b""), ("POST", "/api/v1/checkout-sessions", b'{"server_id":"%s","offer_id":"gold"}' % SERVER.encode()),
           ("POST", "/api/v1/subscriptions/{key}/portal-session", b"{}"), ("POST", "/api/v1/subscriptions/{key}/cancel", b"{}"), ("POST", "/api/v1/subscriptions/{key}/undo", b"{}"),
-          ("POST", f"/api/v1/servers/{SERVER}/restore", b"{}"), ("POST", "/auth/logout", b"{}"), ("GET", "/auth/discord/login", b""), ("GET", f"/auth/discord/callback?code={CANARY}&state={CANARY}", b"")]
+          ("POST", f"/api/v1/servers/{SERVER}/restore", b"{}"), ("GET", "/api/v1/subscriptions/{key}/timeline", b""), ("GET", f"/api/v1/servers/{SERVER}/timeline", b""),
+          ("POST", "/auth/logout", b"{}"), ("GET", "/auth/discord/login", b""), ("GET", f"/auth/discord/callback?code={CANARY}&state={CANARY}", b"")]
 
 
 @pytest.mark.parametrize("where", ["chalicelib.store.sessions.digest", "chalicelib.ports.wall", "chalicelib.signin.csrf_token", "chalicelib.store.members.of_user", "chalicelib.store.servers.read"])

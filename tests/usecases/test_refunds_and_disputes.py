@@ -256,3 +256,18 @@ def test_O8_a_refunded_subscription_takes_only_its_own_roles(product):
     refund(product, charge_of(product, gold))
     product.hears()
     assert product.shown() == set()
+
+
+def test_M13_the_timeline_tells_of_the_refund_what_was_decided_and_what_discord_answered(holder):
+    from chalicelib import timeline
+    product, key = holder
+    product.time.passes(5)
+    made = refund(product, charge_of(product, key))
+    product.hears()
+    product.time.passes(5)
+    product.order_stripe("POST", f"refunds/{made}/fail")
+    product.hears()
+    entries = timeline.of_subscription(user=ADA, subscription_id=key)["entries"]
+    back, gone = entries[0], entries[1]
+    assert "nothing was refunded" in back["what"] and back["decision"] == "Give Gold, because of gold." and back["roles"][0]["answer"] == "done"
+    assert "a payment was refunded in full" in gone["what"] and gone["decision"].startswith("Take Gold") and gone["roles"][0]["answer"] == "done"
