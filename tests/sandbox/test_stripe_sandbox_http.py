@@ -278,3 +278,12 @@ def test_a_tests_walker_pays_refunds_disputes_and_settles_in_a_connected_account
     assert not town.change_account(shop, charges_enabled=False)["charges_enabled"]
     assert not town.disconnect_account(shop)["linked"] and town.reconnect_account(shop)["linked"]
     assert client.v1.checkout.sessions.retrieve(session, {}, at).payment_status == "paid"
+
+
+def test_what_happened_right_before_a_stop_is_kept(tmp_path):
+    state = tmp_path / "stripe.json"
+    running = sandboxes.serve(state_file=state)
+    client = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url})
+    made = [client.v1.products.create({"name": "Gold"}).id for _ in range(5)]
+    running.stop()
+    assert set(json.loads(state.read_text())["objects"]["product"]) == set(made)
