@@ -1,9 +1,10 @@
 """`python -m infra.local.run`: Rolekeep and everything it talks to, on this machine, with no account anywhere.
 
 Two processes. MiniStack is a child, because it saves its state only while it is being stopped and must be able to
-outlive us for that (see aws.py). Everything else is threads of this process: the sandboxes keep each change in a file
-at once, so they lose nothing with us; one process is one thing to start, stop, watch and profile, and no part can be
-left behind holding a port. The parts still meet over HTTP only, as deployed.
+outlive us for that (see aws.py). Everything else is threads of this process: the sandboxes keep their state in files
+while they run (Discord's at each change, Stripe's within a second), so little is lost even when we are killed; one process
+is one thing to start, stop, watch and profile, and no part can be left behind holding a port. The parts still meet over
+HTTP only, as deployed.
 
 Settings: PORT (8000; the three ports above it are used too), RESET=1 (forget what an earlier run kept), DEMO=0 (no
 demo data), SPEED (30: a schedule of one minute fires every 2 s, a failed message comes again after a 30th of its

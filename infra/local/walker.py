@@ -178,9 +178,13 @@ class Walker:
     def buy(self, server_id, offer_id, card=GOOD_CARD):
         """The offer is bought with that card at Stripe's page; answers the page that the buyer was sent back to."""
         url = self.call("POST", "/api/v1/checkout-sessions", {"server_id": server_id, "offer_id": offer_id})["url"]
+        return self.pay(url, card)
+
+    def pay(self, url, card=GOOD_CARD, **fields):
+        """Checkout at `url` is paid with that card (`method="sepa_debit"`: by bank debit, which takes days); the page that comes after."""
         page = self.browser.open(url)
-        who = {"email": f"user{self.user_id}@example.org"} if "email" in page.form("Subscribe")["fields"] else {}
-        return self.browser.submit(page, button="Subscribe", number=card, **who)
+        who = {"email": f"user{self.user_id}@example.org"} if "email" in page.form("Pay")["fields"] else {}
+        return self.browser.submit(page, button="Pay", number=card, **who, **fields)
 
     def answer_bank(self, page, succeed=True):
         """The page that comes after telling the bank, on the page where it asks, that it is you who pays, or that it is not."""
@@ -253,16 +257,16 @@ class Sandboxes:
         self._session, self._seconds = requests.Session(), seconds
         self._session.trust_env = False
 
-    def control(self, method, url, body=None):
+    def control(self, method, url, body=None, *, headers=None):
         """The JSON that a control call answers, or None. WalkFailed for an error status."""
-        response = self._session.request(method, url, json=body, timeout=self._seconds)
+        response = self._session.request(method, url, json=body, headers=headers, timeout=self._seconds)
         if response.status_code >= 400:
             raise WalkFailed(f"{method} {url} answered {response.status_code}: {response.text[:300]}")
         return response.json() if response.content else None
 
-    def stripe(self, method, path, body=None):
-        """A control call of the Stripe sandbox: `path` after /_sandbox."""
-        return self.control(method, f"{self.stripe_url}/_sandbox{path}", body)
+    def stripe(self, method, path, body=None, *, account=None):
+        """A control call of the Stripe sandbox: `path` after /_sandbox; `account` is a connected account."""
+        return self.control(method, f"{self.stripe_url}/_sandbox{path}", body, headers={"Stripe-Account": account} if account else None)
 
     def discord(self, method, path, body=None):
         """A control call of the Discord sandbox: `path` after /_sandbox."""
@@ -284,57 +288,98 @@ class Sandboxes:
 
     # Stripe
 
-    def renew(self, subscription, outcome="succeed"):
+    def renew(self, subscription, outcome="succeed", *, account=None):
         """The current period, or the trial, has ended and the bill had that outcome: "succeed", "decline" or "action" (the bank asks)."""
-        return self.stripe("POST", f"/subscriptions/{subscription}/renew", {"outcome": outcome})
+        return self.stripe("POST", f"/subscriptions/{subscription}/renew", {"outcome": outcome}, account=account)
 
-    def retry_payment(self, subscription, outcome="succeed"):
+    def retry_payment(self, subscription, outcome="succeed", *, account=None):
         """Stripe's next attempt to collect the open invoice had that outcome."""
-        return self.stripe("POST", f"/subscriptions/{subscription}/retry", {"outcome": outcome})
+        return self.stripe("POST", f"/subscriptions/{subscription}/retry", {"outcome": outcome}, account=account)
 
-    def set_card(self, customer, number):
+    def set_card(self, customer, number, *, account=None):
         """The customer pays with this test card from now on."""
-        return self.stripe("POST", f"/customers/{customer}/card", {"number": number})
+        return self.stripe("POST", f"/customers/{customer}/card", {"number": number}, account=account)
 
-    def patch_subscription(self, subscription, **fields):
+    def patch_subscription(self, subscription, *, account=None, **fields):
         """Top-level fields of the subscription are set by force, with the event of that change."""
-        return self.stripe("PATCH", f"/subscriptions/{subscription}", fields)
+        return self.stripe("PATCH", f"/subscriptions/{subscription}", fields, account=account)
 
-    def switch_plan(self, subscription, price, when="now"):
+    def switch_plan(self, subscription, price, when="now", *, account=None):
         """The subscription sells the price "now", or from its "period_end" on (by a subscription schedule)."""
-        return self.stripe("POST", f"/subscriptions/{subscription}/switch", {"price": price, "when": when})
+        return self.stripe("POST", f"/subscriptions/{subscription}/switch", {"price": price, "when": when}, account=account)
 
-    def pause_collection(self, subscription, behavior="void", resumes_at=None):
+    def pause_collection(self, subscription, behavior="void", resumes_at=None, *, account=None):
         """Bills are held ("void", "keep_as_draft", "mark_uncollectible"), or with None collected again; the status stays."""
-        return self.stripe("POST", f"/subscriptions/{subscription}/pause_collection", {"behavior": behavior, "resumes_at": resumes_at})
+        return self.stripe("POST", f"/subscriptions/{subscription}/pause_collection", {"behavior": behavior, "resumes_at": resumes_at}, account=account)
 
-    def pause(self, subscription):
+    def pause(self, subscription, *, account=None):
         """The subscription is paused: its period ends now and nothing is billed."""
-        return self.stripe("POST", f"/subscriptions/{subscription}/pause")
+        return self.stripe("POST", f"/subscriptions/{subscription}/pause", account=account)
 
-    def resume(self, subscription, outcome="succeed"):
+    def resume(self, subscription, outcome="succeed", *, account=None):
         """The paused subscription goes on, if the bill for its new period had the outcome "succeed"."""
-        return self.stripe("POST", f"/subscriptions/{subscription}/resume", {"outcome": outcome})
+        return self.stripe("POST", f"/subscriptions/{subscription}/resume", {"outcome": outcome}, account=account)
 
-    def authenticate(self, subscription, outcome="succeed"):
+    def authenticate(self, subscription, outcome="succeed", *, account=None):
         """The owner of the card has answered the bank about the newest open invoice."""
-        return self.stripe("POST", f"/subscriptions/{subscription}/authenticate", {"outcome": outcome})
+        return self.stripe("POST", f"/subscriptions/{subscription}/authenticate", {"outcome": outcome}, account=account)
 
-    def close_invoice(self, invoice, how="void"):
+    def close_invoice(self, invoice, how="void", *, account=None):
         """The open invoice is closed without money: "void" or "mark_uncollectible"."""
-        return self.stripe("POST", f"/invoices/{invoice}/{how}")
+        return self.stripe("POST", f"/invoices/{invoice}/{how}", account=account)
 
-    def stripe_options(self, **options):
+    def stripe_options(self, *, account=None, **options):
         """The Stripe account's options are these, e.g. first_payment="action", final_failure="unpaid"."""
-        return self.stripe("PATCH", "/options", options)
+        return self.stripe("PATCH", "/options", options, account=account)
 
-    def events(self):
+    def events(self, *, account=None):
         """All events so far, with their delivery attempts."""
-        return self.stripe("GET", "/events")["events"]
+        return self.stripe("GET", "/events", account=account)["events"]
 
-    def customer_of(self, subscription):
+    def connect_account(self, key=None, **fields):
+        """The id of a new connected account; `fields` as in stripe_accounts (type, charges_enabled, capabilities, controller …)."""
+        return self.stripe("POST", "/accounts", {**({"id": key} if key else {}), **fields})["id"]
+
+    def change_account(self, account, **fields):
+        """Fields of the connected account are as said, with account.updated."""
+        return self.stripe("PATCH", f"/accounts/{account}", fields)
+
+    def disconnect_account(self, account):
+        """The account's owner has taken the platform's access away."""
+        return self.stripe("POST", f"/accounts/{account}/disconnect")
+
+    def reconnect_account(self, account):
+        """The platform may call the account again."""
+        return self.stripe("POST", f"/accounts/{account}/reconnect")
+
+    def charges(self, key, *, account=None):
+        """The charges of a subscription (sub_…) or of a one-time purchase (cs_…), oldest first."""
+        kind = "checkout_sessions" if key.startswith("cs_") else "subscriptions"
+        return self.stripe("GET", f"/{kind}/{key}/charges", account=account)["charges"]
+
+    def settle(self, payment_intent, outcome="succeed", *, account=None):
+        """The bank has answered for a debit under way: "succeed" or "decline"."""
+        return self.stripe("POST", f"/payment_intents/{payment_intent}/settle", {"outcome": outcome}, account=account)
+
+    def refund(self, charge, amount=None, *, account=None):
+        """The refund of the charge, whole or `amount` of it, as the owner makes it in the Dashboard."""
+        return self.stripe("POST", f"/charges/{charge}/refund", {"amount": amount} if amount else {}, account=account)
+
+    def fail_refund(self, refund, *, account=None):
+        """The refund has failed: the money is back with the account."""
+        return self.stripe("POST", f"/refunds/{refund}/fail", {}, account=account)
+
+    def dispute(self, charge, *, account=None, **fields):
+        """The dispute of the charge that its buyer's bank has opened; `fields`: reason, amount, status ("warning_needs_response": an inquiry)."""
+        return self.stripe("POST", f"/charges/{charge}/dispute", fields, account=account)
+
+    def close_dispute(self, dispute, outcome, *, account=None):
+        """The dispute has ended: "won", "lost", or "warning_closed" for an inquiry."""
+        return self.stripe("POST", f"/disputes/{dispute}/close", {"outcome": outcome}, account=account)
+
+    def customer_of(self, subscription, *, account=None):
         """The Stripe customer who pays the subscription."""
-        for event in reversed(self.events()):
+        for event in reversed(self.events(account=account)):
             thing = event["data"]["object"]
             if thing.get("id") == subscription:
                 return thing["customer"]

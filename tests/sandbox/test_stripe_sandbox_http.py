@@ -9,6 +9,7 @@ import stripe
 
 from infra.local.sandbox import http
 from infra.local.sandbox import stripe as sandboxes
+from infra.local.sandbox.stripe_memory import PACE
 from infra.local.sandbox.stripe_webhooks import Endpoint
 from infra.local.walker import ASKED_CARD, Sandboxes, Walker
 
@@ -213,3 +214,76 @@ def test_the_next_transition_happens_by_itself_when_its_time_comes(running, rece
     sub = buy(client, price)
     move_clock(running, to=sub["items"].data[0].current_period_end - 0.5)
     receiver.wait_for("invoice.created", lambda i: i.billing_reason == "subscription_cycle")
+
+
+def test_a_burst_is_written_a_few_times_a_second_and_all_of_it_is_kept_without_a_stop(running, tmp_path):
+    client = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url})
+    files, state, began = set(), tmp_path / "stripe.json", time.monotonic()
+    for number in range(60):
+        last = client.v1.products.create({"name": f"Gold {number}"}).id
+        files.add(state.stat().st_mtime_ns if state.exists() else None)
+    writes = (time.monotonic() - began) / PACE + 2
+    assert len(files) <= writes
+    until = time.monotonic() + 5
+    while last not in state.read_text():
+        assert time.monotonic() < until, "the last change was never written"
+        time.sleep(0.01)
+
+
+def test_a_connected_account_is_reached_with_the_sdk_and_told_of_at_its_own_endpoint(receiver, running):
+    control = running.url + "/_sandbox"
+    requests.put(control + "/endpoints", timeout=5, json={"endpoints": [{"url": receiver.url, "secrets": [SECRET], "connect": True}]}).raise_for_status()
+    assert requests.post(control + "/accounts", json={"id": "acct_1Shop"}, timeout=5).status_code == 201
+    client = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url}, max_network_retries=0)
+    at = {"stripe_account": "acct_1Shop"}
+    product = client.v1.products.create({"name": "Once"}, at)
+    price = client.v1.prices.create({"product": product.id, "currency": "eur", "unit_amount": 900}, at)
+    session = client.v1.checkout.sessions.create({"mode": "payment", "line_items": [{"price": price.id, "quantity": 2}],
+                                                  "success_url": "http://127.0.0.1:9/ok"}, at)
+    browser = requests.Session()
+    browser.post(session.url, data={"email": "a@b.c", "number": "4242424242424242"}, allow_redirects=False, timeout=5)
+    done = client.v1.checkout.sessions.retrieve(session.id, {"expand": ["payment_intent.latest_charge", "line_items"]}, at)
+    assert done.payment_status == "paid" and done.line_items.data[0].quantity == 2
+    refund = client.v1.refunds.create({"charge": done.payment_intent.latest_charge.id}, at)
+    assert client.v1.charges.retrieve(refund.charge, {}, at).refunded
+    assert receiver.wait_for("charge.refunded").account == "acct_1Shop"
+    with pytest.raises(stripe.InvalidRequestError, match="No such charge"):
+        client.v1.charges.retrieve(refund.charge)
+    requests.post(control + "/accounts/acct_1Shop/disconnect", timeout=5).raise_for_status()
+    gone = receiver.wait_for("account.application.deauthorized")
+    assert gone.account == "acct_1Shop" and gone.data.object.object == "application"
+    with pytest.raises(stripe.PermissionError, match="Application access may have been revoked"):
+        client.v1.accounts.retrieve("acct_1Shop")
+
+
+def test_a_tests_walker_pays_refunds_disputes_and_settles_in_a_connected_account(running):
+    walker = Walker("http://127.0.0.1:9", running.url, "http://127.0.0.1:9")
+    town = walker.sandbox
+    shop = town.connect_account(type="express")
+    client, at = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url}, max_network_retries=0), {"stripe_account": shop}
+    price = client.v1.prices.create({"product": client.v1.products.create({"name": "Once"}, at).id, "currency": "eur", "unit_amount": 900}, at)
+
+    def sell(**how):
+        session = client.v1.checkout.sessions.create({"mode": "payment", "line_items": [{"price": price.id}], "success_url": running.url}, at)
+        walker.pay(session.url, **how)
+        return session.id, town.charges(session.id, account=shop)[0]
+
+    refund = town.refund(sell()[1]["id"], 100, account=shop)
+    assert refund["amount"] == 100 and town.fail_refund(refund["id"], account=shop)["status"] == "failed"
+    dispute = town.dispute(sell()[1]["id"], account=shop, reason="general")
+    assert town.close_dispute(dispute["id"], "won", account=shop)["status"] == "won"
+    session, charge = sell(method="sepa_debit")
+    assert charge["status"] == "pending" and town.settle(charge["payment_intent"], account=shop)["status"] == "succeeded"
+    assert town.events(account=shop)[-1]["type"] == "checkout.session.async_payment_succeeded"
+    assert not town.change_account(shop, charges_enabled=False)["charges_enabled"]
+    assert not town.disconnect_account(shop)["linked"] and town.reconnect_account(shop)["linked"]
+    assert client.v1.checkout.sessions.retrieve(session, {}, at).payment_status == "paid"
+
+
+def test_what_happened_right_before_a_stop_is_kept(tmp_path):
+    state = tmp_path / "stripe.json"
+    running = sandboxes.serve(state_file=state)
+    client = stripe.StripeClient(sandboxes.KEY, base_addresses={"api": running.url})
+    made = [client.v1.products.create({"name": "Gold"}).id for _ in range(5)]
+    running.stop()
+    assert set(json.loads(state.read_text())["objects"]["product"]) == set(made)

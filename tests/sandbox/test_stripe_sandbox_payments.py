@@ -86,6 +86,37 @@ def test_payments_by_another_kind_or_of_nobody_are_not_listed(account):
     assert account.refused("GET", "/v1/charges", {"invoice": "in_1"})["code"] == "parameter_unknown"
 
 
+def test_a_trial_has_nothing_to_charge_until_it_ends(account):
+    account.buy(**{"subscription_data[trial_period_days]": 7})
+    assert account.api("GET", "/v1/charges")["data"] == account.api("GET", "/v1/invoice_payments")["data"] == []
+    account.clock.advance(8 * DAY)
+    assert [c["status"] for c in account.api("GET", "/v1/charges")["data"]] == ["succeeded"]
+
+
+def test_a_first_payment_that_asks_its_owner_is_charged_only_once_the_bank_knows(account):
+    account.control("PATCH", "options", {"first_payment": "action"})
+    session = account.checkout()
+    account.page("POST", session["url"], {"email": "ada@example.com", "number": WORKS})
+    [sub] = account.api("GET", "/v1/subscriptions", {"status": "all"})["data"]
+    [entry] = account.api("GET", "/v1/invoice_payments", {"invoice": sub["latest_invoice"]})["data"]
+    path = f"/v1/payment_intents/{entry['payment']['payment_intent']}"
+    assert (sub["status"], account.api("GET", path)["status"]) == ("incomplete", "requires_action") and account.types("charge") == []
+    assert account.types("payment_intent")[-1] == "payment_intent.requires_action"
+    account.control("POST", f"subscriptions/{sub['id']}/authenticate", {"outcome": "succeed"})
+    assert (account.sub(sub["id"])["status"], account.api("GET", path)["status"], account.types("charge")) == ("active", "succeeded", ["charge.succeeded"])
+
+
+def test_the_payment_of_a_void_invoice_is_canceled(account):
+    sub = account.buy()
+    account.control("POST", f"subscriptions/{sub['id']}/renew", {"outcome": "decline"})
+    invoice = account.sub(sub["id"])["latest_invoice"]
+    account.control("POST", f"invoices/{invoice}/void")
+    [entry] = account.api("GET", "/v1/invoice_payments", {"invoice": invoice})["data"]
+    intent = account.api("GET", f"/v1/payment_intents/{entry['payment']['payment_intent']}")
+    assert (entry["status"], intent["status"], intent["cancellation_reason"]) == ("canceled", "canceled", "void_invoice")
+    assert account.types("payment_intent")[-1] == "payment_intent.canceled"
+
+
 # Checkout in payment mode
 
 def test_a_one_time_purchase_carries_the_intent_on_session_payment_intent_and_charge(account):

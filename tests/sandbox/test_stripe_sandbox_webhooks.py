@@ -158,6 +158,12 @@ def test_endpoints_and_secrets_can_be_changed_while_it_runs(account):
     assert headers["Stripe-Signature"] == signature(body, ["whsec_new"], JAN_31)
 
 
+def test_an_event_of_live_mode_can_be_sent(account):
+    account.control("POST", "emit", {"type": "charge.failed", "object": {"id": "x_1", "object": "x"}, "livemode": True})
+    account.sandbox.deliveries.pump()
+    assert [event["livemode"] for _, event in account.received] == [True]
+
+
 @pytest.mark.parametrize("method, path, body", [("POST", "emit", {"type": 1}), ("POST", "release", {"order": "random"}),
                                                 ("POST", "fail", {}), ("PATCH", "options", {"colour": 1}),
                                                 ("PUT", "endpoints", {"endpoints": [{}]}), ("POST", "clock", {"advance": -1})])

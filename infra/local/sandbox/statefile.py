@@ -1,4 +1,4 @@
-"""One JSON file as a sandbox's memory: read at start, replaced whole after each change."""
+"""One JSON file as a sandbox's memory: read at start, replaced whole when something has changed."""
 import json
 import os
 from pathlib import Path
@@ -13,10 +13,14 @@ def read(path, default):
 
 def write(path, value):
     """The file holds `value`; a crash leaves the old file or the new one, never half of one. No path: nothing happens."""
-    if path is None:
-        return
+    if path is not None:
+        write_text(path, json.dumps(value, separators=(",", ":")))
+
+
+def write_text(path, text):
+    """The file holds the JSON `text`, as `write`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(value, separators=(",", ":")), "utf-8")
+    fresh.write_text(text, "utf-8")
     os.replace(fresh, path)

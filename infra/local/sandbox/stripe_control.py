@@ -105,8 +105,9 @@ class Control:
     def emit(self, wish):
         """An event of any type with any object, signed and delivered like the others."""
         if not isinstance(wish.get("type"), str) or "object" not in wish:
-            raise BadControl('send {"type": text, "object": anything, "previous_attributes"?: object}')
-        return json_answer(self.world.emit(wish["type"], wish["object"], wish.get("previous_attributes")), 201)
+            raise BadControl('send {"type": text, "object": anything, "previous_attributes"?: object, "livemode"?: true}')
+        return json_answer(self.world.emit(wish["type"], wish["object"], wish.get("previous_attributes"),
+                                           livemode=wish.get("livemode") is True), 201)
 
     def fail(self, wish):
         """The next matching API requests end in a 500 from inside Stripe, before or after they took effect (remembered by key)."""

@@ -195,7 +195,6 @@ class Courier:
         self._deliveries.woken.set()
         self._thread.join(5)
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._save()
 
     def _run(self):
         while not self._stopping.is_set():

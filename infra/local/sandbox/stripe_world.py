@@ -127,13 +127,13 @@ class World:
             if event:
                 self.emit(event, obj, previous)
 
-    def emit(self, event_type, obj, previous=None):
+    def emit(self, event_type, obj, previous=None, *, livemode=False):
         """An event at this API version, stored for GET /v1/events and handed to `on_event`."""
         data = {"object": copy.deepcopy(obj)}
         if previous is not None:
             data["previous_attributes"] = previous
         event = {"id": "evt_1" + self.draw(23), "object": "event", "api_version": API_VERSION, "created": self.now, "data": data,
-                 "livemode": False, "pending_webhooks": 0, "request": self.request or {"id": None, "idempotency_key": None},
+                 "livemode": livemode, "pending_webhooks": 0, "request": self.request or {"id": None, "idempotency_key": None},
                  "type": event_type}
         if self.application:
             event["account"] = self.account
