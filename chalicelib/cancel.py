@@ -52,7 +52,8 @@ def cancel(*, user, subscription_id, reason, comment, deadline, when=PERIOD_END,
     details = {"actor": actor or _member(user), "reason": reason or "", "comment": comment or ""}
     if when == PERIOD_END:
         now, already = _change(row, Ask(CANCEL, sub.key, details), deadline)
-        return _cancelled(now, already, _open_invoice(sub.key, deadline), row)
+        said = "The change of plan that was planned is dropped." if sub.schedule else ""
+        return _cancelled(now, already, _open_invoice(sub.key, deadline), row, said=said)
     server = _server(row)
     _check_now(server, sub)
     now, already = _change(row, Ask(CANCEL_NOW, sub.key, details, lambda now: _check_now(server, now)), deadline)
@@ -173,6 +174,10 @@ def _send(kind, now, intent, deadline):
     if kind == CANCEL_NOW:
         return stripe.cancel_now(now.key, reason=intent.data["reason"], comment=intent.data["comment"], deadline=deadline)
     if kind == CANCEL:
+        if now.schedule:    # a crash after it: the next try finds none, and cancels
+            released = stripe.release_schedule(now.key, now.schedule, idempotency_key=f"{key}-release", deadline=deadline)
+            if not isinstance(released, Done):
+                return released
         return stripe.cancel_at_period_end(now.key, reason=intent.data["reason"], comment=intent.data["comment"],
                                            idempotency_key=key, deadline=deadline)
     answer = Done()

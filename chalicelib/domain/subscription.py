@@ -35,7 +35,8 @@ class Item:
 class Subscription:
     """One processor subscription, or one purchase. `status` is the processor's word, or `unread` before the first read.
 
-    `void` is true while its owner provides no service: collection is paused and invoices are voided. Of a purchase: `charge`
+    `void` is true while its owner provides no service: collection is paused and invoices are voided. `schedule` is the id of
+    what manages its phases, such as a planned change of plan. Of a purchase: `charge`
     is the id of what was paid, `troubled` true when something of it was refunded or disputed.
     """
     key: str
@@ -47,6 +48,7 @@ class Subscription:
     ended_at: int | None = None
     read_at: int = 0
     void: bool = False
+    schedule: str = ""
     charge: str = ""
     troubled: bool = False
 
@@ -121,6 +123,7 @@ def from_stripe(key, answer, *, read_at, invoice=None):
             raise Unreadable("a live subscription without items")
         return Subscription(
             key=key, status=status, items=items, read_at=read_at, customer=_id(answer["customer"]), void=_voids(answer),
+            schedule=_id(answer.get("schedule")) or "",
             cancel_at=_instant(answer.get("cancel_at")), cancel_at_period_end=bool(answer.get("cancel_at_period_end")),
             ended_at=_instant(answer.get("ended_at")))
     except (KeyError, TypeError, AttributeError, ValueError) as error:

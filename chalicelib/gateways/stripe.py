@@ -142,6 +142,16 @@ def cancel_at_period_end(key, *, reason, comment, idempotency_key, deadline):
     return _update(key, params, idempotency_key, deadline)
 
 
+def release_schedule(key, schedule, *, idempotency_key, deadline):
+    """Done, Refused or InDoubt: the subscription goes on as it is, without the phases that were planned for it.
+
+    While a schedule manages it, Stripe refuses any cancellation at the period's end (docs.stripe.com/billing/subscriptions/
+    subscription-schedules).
+    """
+    return _write(lambda api, options: api.subscription_schedules.release(schedule, {}, options), ids.parse(key)[1], deadline,
+                  idempotency_key=idempotency_key)
+
+
 def cancel_now(key, *, reason, comment, deadline):
     """Done, Refused or InDoubt: the subscription has ended, without proration and without a last invoice (both are defaults).
 

@@ -295,3 +295,28 @@ def test_fault_10_C11_O7_a_switch_to_a_price_that_no_offer_knows_parks_takes_the
     product.order_stripe("POST", f"subscriptions/{key}/switch", {"price": product.prices[500, "month"]})
     product.hears()
     assert product.shown() == {GOLD}
+
+
+@pytest.mark.parametrize("lost", [None, "release", "update"])
+def test_M4_a_subscription_whose_change_of_plan_is_planned_can_be_cancelled_and_the_receipt_says_that_the_plan_is_dropped(product, lost):
+    from chalicelib import cancel, ports
+    from chalicelib.problem import Problem
+    offers(product)
+    key = product.holder()
+    _, end = period(product, key)
+    product.order_stripe("POST", f"subscriptions/{key}/switch", {"price": product.prices[300, "month"], "when": "period_end"})
+    product.hears()
+    if lost:    # no answer to the first try: the second goes on with it
+        path = "/v1/subscription_schedules/" if lost == "release" else f"/v1/subscriptions/{key}$"
+        product.order("stripe", method="POST", path=path, do="lose_answer", times=1)
+    try:
+        receipt = cancel.cancel(user=ADA, subscription_id=key, reason=None, comment=None, deadline=ports.wall() + 25)
+    except Problem as unconfirmed:
+        assert lost == "release" and unconfirmed.status == 503
+        receipt = cancel.cancel(user=ADA, subscription_id=key, reason=None, comment=None, deadline=ports.wall() + 25)
+    assert receipt["next_charge"] == "none" and "planned is dropped" in receipt["text"]
+    product.hears()
+    product.advance(end + HOUR - now(product))
+    product.hears()
+    product.sweep()
+    assert shows(product, key)["status"] == "canceled" and product.shown() == set()
