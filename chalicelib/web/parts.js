@@ -60,7 +60,11 @@ export function money({ amount, currency }) {
     .format(amount / 10 ** digits);
 }
 
-export const price = (of) => `${money(of)} ${T.every[of.interval] ?? ""}`;
+/** "5.00 € per month", "90.00 € once, for good". */
+export function price(of) {
+  const lasts = of.interval !== "once" ? "" : `, ${of.days ? T.days(of.days) : T.forGood}`;
+  return `${money(of)} ${T.every[of.interval] ?? ""}${lasts}`;
+}
 
 /** A state in words; the colour only repeats it. */
 export const badge = (state, words) => el("span", { class: `badge is-${state}` }, words);

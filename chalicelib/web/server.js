@@ -36,7 +36,9 @@ function card(page, server, sub) {
 /** What the subscription's state means, with its instants in the member's own time. */
 function meaning(page, sub) {
   const when = (iso) => [el("strong", {}, instant(iso)), ` – ${away(iso, page.now())}. `];
-  if (sub.state === "active" && sub.renews_at) return [T.renews, when(sub.renews_at)];
+  if (sub.status === "trialing" && sub.renews_at && sub.offer) return [T.trial, when(sub.renews_at), T.trialThen];
+  if (sub.kind === "purchase" && sub.access_until) return [T.boughtUntil, when(sub.access_until)];
+  if (sub.state === "active" && sub.renews_at && sub.offer) return [T.renews, when(sub.renews_at)];
   if (sub.state === "ending" && sub.ends_at) return [T.ends, when(sub.ends_at), T.noCharge];
   if (sub.state === "grace" && sub.access_until) {
     return [T.graceUntil, when(sub.access_until), sub.ends_at ? [T.graceEnds, instant(sub.ends_at), ". "] : "", T.graceThen];
@@ -73,7 +75,8 @@ function roles(page, server) {
 }
 
 function roleLine(page, role) {
-  const until = role.until ? [role.grace ? T.roleGrace : T.roleUntil, instant(role.until)] : role.renews ? T.roleRenews : null;
+  const until = role.until ? [role.grace ? T.roleGrace : T.roleUntil, instant(role.until)] : role.renews ? T.roleRenews
+    : role.subscriptions.length ? T.roleForGood : null;
   const why = role.why;
   return el("li", {},
     el("div", { class: "role-top" }, el("strong", {}, named(role.name)), badge(role.state, T.roleState[role.state] ?? role.state),
@@ -101,10 +104,12 @@ function sale(page, server, offer, mine) {
     note(page, place));
 }
 
-const TAKEN = ["active", "trialing", "past_due", "paused", "unpaid"];   // as POST checkout-sessions refuses a second one
+// As POST checkout-sessions refuses a second one.
+const TAKEN = ["active", "trialing", "past_due", "paused", "unpaid"];
+const taken = (sub) => TAKEN.includes(sub.status) || (sub.status === "bought" && sub.state === "active");
 
 function held(mine, offer) {
-  const sub = mine.find((one) => one.offer?.id === offer.id && TAKEN.includes(one.status));
+  const sub = mine.find((one) => one.offer?.id === offer.id && taken(one));
   if (!sub) return null;
   const said = ["past_due", "paused", "unpaid"].includes(sub.status) ? T.haveUnpaid : sub.state === "ending" ? T.haveEnding : T.have;
   return el("p", { class: "have" }, said);
