@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from tests.usecases.product import ADA, BEN, DAY, GOLD, SERVER, SILVER, STRIPE, key_of
+from tests.usecases.product import ADA, BEN, DAY, GOLD, SERVER, SILVER, key_of
 
 HOUR = 3_600
 DECLINED_LATER, GOOD = "4000000000000341", "4242424242424242"
