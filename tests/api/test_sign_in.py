@@ -115,6 +115,7 @@ def test_B1_a_callback_without_a_state_with_a_foreign_one_or_in_another_browser_
 
 
 def test_B4_a_foreign_code_under_ones_own_state_is_refused_by_PKCE(coming, town):
+    # Rows: B3
     attacker, victim = coming().consents(town.newcomer()), coming().consents(town.newcomer())
     refused(victim.arrives(code=attacker.back["code"]))
     assert not victim.is_signed_in()
