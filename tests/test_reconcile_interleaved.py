@@ -41,6 +41,7 @@ def change(town, run, subscription, status, event):
 
 def ended_or_still_active(town):
     """An older event of a subscription is worked on while it ends."""
+    # Rows: fault 4, fault 12, T13
     town.buy("sub_1", GOLD_PRICE)
     town.settle_down()
 
@@ -53,6 +54,7 @@ def ended_or_still_active(town):
 
 def granted_or_cancelled(town):
     """A subscription begins and is cancelled at once."""
+    # Rows: fault 16
     town.buy("sub_1", GOLD_PRICE, status="incomplete")
     town.settle_down()
 
@@ -64,6 +66,7 @@ def granted_or_cancelled(town):
 
 def one_of_two_ends(town):
     """Two subscriptions pay for one role, one ends: the role stays, at every moment."""
+    # Rows: fault 38, T28
     town.buy("sub_1", GOLD_PRICE)
     town.buy("sub_2", OTHER_GOLD_PRICE)
     town.settle_down()
@@ -216,6 +219,7 @@ def refused_once(town):
 
 def the_answer_is_late(town):
     """A call to Discord times out, with its effect before, later, or much later; meanwhile the subscription ends."""
+    # Rows: fault 13, T14
     town.buy("sub_1", GOLD_PRICE, status="incomplete")
     town.settle_down()
 
@@ -301,6 +305,7 @@ def stripe_fails(town):
 
 def the_member_leaves_and_comes_back(town):
     """The member leaves the server while the role is granted, comes back, and asks for it."""
+    # Rows: fault 35
     town.buy("sub_1", GOLD_PRICE, status="incomplete")
     town.settle_down()
     town.stripe.change("sub_1", status="active")
@@ -319,6 +324,7 @@ def the_member_leaves_and_comes_back(town):
 
 def the_database_falters(town):
     """One write of the row is done twice, throttled, lost, or lands later."""
+    # Rows: fault 17
     town.buy("sub_1", GOLD_PRICE, status="incomplete")
     town.settle_down()
 
@@ -360,6 +366,7 @@ def an_old_save_arrives(town):
 
 def swept_while_an_event_comes(town):
     """The sweep sends a member who is due, while an event about them is worked on."""
+    # Rows: fault 58, T17
     town.buy("sub_1", GOLD_PRICE)
     town.settle_down()
     town.clock.now = town.row()["due_at"]
@@ -410,6 +417,7 @@ SCENARIOS = [
 
 @pytest.mark.parametrize("prepare", SCENARIOS, ids=lambda prepare: prepare.__name__)
 def test_every_schedule_ends_right(prepare):
+    # Rows: T15
     with Town().open() as town:
         scenario, budgets = prepare(town)
         report = explore(scenario, **budgets)
@@ -524,6 +532,7 @@ SHORTCUTS = {
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_a_shortcut_is_found_before_any_sweep(shortcut):
+    # Rows: T15
     prepare, changes = SHORTCUTS[shortcut]
     with Town().open() as town, contextlib.ExitStack() as stack:
         scenario, budgets = prepare(town)

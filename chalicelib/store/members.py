@@ -171,7 +171,14 @@ def due(shard_number, *, now, limit, after=None):
 
 def push_due(user, server, *, seen, later):
     """The row, due at `seen`, is due at `later` instead, so that the next tick does not send it again; False if it moved."""
-    return _update(user, server, [Membership.due_at.set(later)], Membership.due_at == seen) is not None
+    try:    # by the connection, which reads nothing back: a row that cannot be read must not stop the sweep of all others
+        Membership._get_connection().update_item(user, range_key=server, actions=[Membership.due_at.set(later)],
+                                                 condition=Membership.due_at == seen)
+    except UpdateError as error:
+        if condition_failed(error):
+            return False
+        raise
+    return True
 
 
 def _ours(row):

@@ -72,6 +72,7 @@ def test_fault_14_a_cancel_whose_answer_is_lost_is_read_back_and_has_one_effect(
 
 
 def test_fault_14_a_cancel_that_never_reached_stripe_says_so_and_the_next_click_makes_it(town):
+    # Rows: polar 79d5aab981
     member = town.buyer()
     trouble(town, "close")
     answer = member.post(f"/api/v1/subscriptions/{member.subscription_id}/cancel")
@@ -114,6 +115,7 @@ def test_a_cancel_while_stripe_cannot_be_read_is_not_made_and_says_so(town):
 
 
 def test_T16_the_webhook_of_a_cancel_is_done_before_the_request_that_caused_it_is_answered(town):
+    # Rows: fault 47, polar 9ba72ccd57
     member = town.buyer()
     trouble(town, "lose_answer", seconds=2)
     with ThreadPoolExecutor(1) as pool:
@@ -178,6 +180,7 @@ def test_a_cancel_with_a_failed_payment_names_the_open_invoice_and_ends_with_the
 
 
 def test_cancel_and_undo_at_the_same_time_end_as_stripe_says_and_the_loser_is_told_to_wait(town):
+    # Rows: C12
     member = town.buyer()
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda change: clicks(member, change, 1)[0], ("cancel", "undo")))

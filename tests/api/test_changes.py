@@ -102,6 +102,7 @@ def test_who_is_not_signed_in_gets_401_whatever_else_is_wrong(street, buyer):
 
 
 def test_C2_T49_somebody_elses_subscription_is_byte_for_byte_a_subscription_that_does_not_exist(street, buyer):
+    # Rows: C3
     other = street.buyer("silver")
     for change in ("portal-session", "cancel", "undo"):
         for body in ({}, {"flow": "cancel"} if change == "portal-session" else {}):
@@ -135,6 +136,7 @@ def test_C2_restore_in_a_foreign_or_unknown_or_oddly_named_server_is_404(street,
 
 
 def test_C4_C14_unknown_fields_are_refused_also_return_url_customer_and_status(street, buyer):
+    # Rows: C3
     before = writes(street)
     for path, body in changes(street, buyer.subscription_id):
         for name, value in (("return_url", EVIL), ("customer", "cus_1"), ("configuration", "bpc_1"), ("status", "active"), ("role_id", street.foreign), ("user", "1"), ("tenant", "x"), ("", 1)):
@@ -144,6 +146,7 @@ def test_C4_C14_unknown_fields_are_refused_also_return_url_customer_and_status(s
 
 
 def test_C4_the_portals_return_link_is_our_own_page_whatever_the_request_says(street, buyer, instance):
+    # Rows: C5
     answer = buyer.post(f"/api/v1/subscriptions/{buyer.subscription_id}/portal-session?return_url={EVIL}", {}, X_Forwarded_Host="evil.example", Referer=EVIL)
     assert answer.status_code == 201 and answer.headers["Cache-Control"] == "no-store" and set(answer.json()) == {"url"}
     made = [one for one in street.sandbox.stripe("GET", "/requests")["requests"] if one["path"] == "/v1/billing_portal/sessions"][-1]

@@ -48,6 +48,7 @@ def ended(town, key):
 
 
 def test_fault_1_T1_the_same_event_sixteen_times_at_once_gives_the_role_once(town, stripe):
+    # Rows: polar d9e7867438
     member = town.person()
     hold(town)
     key = bought(town, member)
@@ -77,6 +78,7 @@ def test_fault_1_2_every_event_twice_and_three_events_for_one_change_give_the_ro
 
 @pytest.mark.parametrize("order", ["reverse", "shuffle"])
 def test_fault_3_T11_T12_the_events_of_a_purchase_in_any_order_give_the_role(town, order):
+    # Rows: fault 5
     member = town.person()
     hold(town)
     bought(town, member)
@@ -114,6 +116,7 @@ def test_fault_3_T12_T20_a_whole_life_delivered_in_any_order_ends_as_stripe_says
 
 
 def test_fault_6_T13_T20_old_events_after_the_end_revive_nothing(town, stripe):
+    # Rows: T7, polar 0df445136c
     member = town.buyer()
     old = deliveries(town, member.subscription_id)
     ended(town, member.subscription_id)
@@ -153,6 +156,7 @@ def test_fault_38_T27_T28_two_subscriptions_for_one_role_and_it_goes_with_the_la
 
 
 def test_T26_a_plan_switch_grants_the_new_role_before_it_takes_the_old_one(town):
+    # Rows: fault 41, polar 311ade8ecb
     member = town.buyer("gold")
     raw = api(town.instance, "GET", f"/v1/subscriptions/{member.subscription_id}", {})
     items = raw["items"]
@@ -175,6 +179,7 @@ def test_T25_every_line_of_a_subscription_counts_not_the_first_alone(town):
 
 
 def test_T26_a_switch_to_a_price_that_no_offer_knows_is_parked_and_gives_nothing(town):
+    # Rows: fault 41, C11
     member = town.buyer("gold")
     items = api(town.instance, "GET", f"/v1/subscriptions/{member.subscription_id}", {})["items"]
     items["data"][0]["price"]["id"] = "price_1Unmapped"
@@ -216,6 +221,7 @@ def test_T16_webhooks_that_come_before_the_checkout_has_sent_the_member_back_are
 
 
 def test_fault_35_who_left_and_cancelled_gets_nothing_on_coming_back(town):
+    # Rows: polar 767f4841e6
     member = town.buyer()
     town.sandbox.leave(town.id, member.user_id)
     ended(town, member.subscription_id)

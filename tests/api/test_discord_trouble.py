@@ -61,6 +61,7 @@ def test_T37_fault_29_a_429_closes_this_server_for_everybody_until_it_has_passed
 
 
 def test_T37_a_global_429_closes_every_server(town, next_door):
+    # Rows: fault 29
     member, neighbour = town.person(), next_door.person()
     discord(town, status=429, headers={"Retry-After": "2", "X-RateLimit-Global": "true", "X-RateLimit-Scope": "global"},
             body={"message": "You are being rate limited.", "retry_after": 2.0, "global": True})
@@ -112,6 +113,7 @@ def test_T38_fault_33_a_refused_strip_is_never_done_stays_visible_and_is_tried_u
 
 
 def test_fault_33_a_refused_grant_is_blocked_with_the_fix_and_comes_with_restore_once_mended(town):
+    # Rows: polar 4facda77c4
     member = town.person()
     out_of_reach(town, town.gold)
     member.buy(town.id, "gold")
@@ -135,6 +137,7 @@ def test_fault_33_one_refused_role_does_not_hold_up_the_other(town):
 
 
 def test_T40_fault_34_a_role_that_was_deleted_is_said_and_not_tried_in_a_loop_and_its_strip_is_done(town):
+    # Rows: polar 767f4841e6
     member, holder = town.person(), town.buyer()
     town.sandbox.discord("DELETE", f"/guilds/{town.id}/roles/{town.gold}")
     member.buy(town.id, "gold")
@@ -148,6 +151,7 @@ def test_T40_fault_34_a_role_that_was_deleted_is_said_and_not_tried_in_a_loop_an
 
 
 def test_T40_everyone_as_a_role_for_sale_is_an_admin_error_and_no_loop(town):
+    # Rows: fault 34, polar #4009
     offers = town.register()
     offers["gold"]["roles"] = [town.id]
     town.register(offers=offers)

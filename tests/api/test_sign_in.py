@@ -20,9 +20,9 @@ class Coming:
         self.instance, self.browser = instance, Browser()
         self.session = self.browser.session
 
-    def begins(self):
-        """The browser knows Discord's address, with our state; answers its query."""
-        answer = self.session.get(f"{self.instance.url}/auth/discord/login", allow_redirects=False, timeout=5)
+    def begins(self, **asked):
+        """The browser knows Discord's address, with our state; `asked` is the query it came with."""
+        answer = self.session.get(f"{self.instance.url}/auth/discord/login", params=asked, allow_redirects=False, timeout=5)
         assert answer.status_code == 302
         self.address, self.first_cookies = answer.headers["Location"], answer.headers.get("Set-Cookie", "")
         self.query = dict(parse_qsl(urlsplit(self.address).query))
@@ -115,6 +115,7 @@ def test_B1_a_callback_without_a_state_with_a_foreign_one_or_in_another_browser_
 
 
 def test_B4_a_foreign_code_under_ones_own_state_is_refused_by_PKCE(coming, town):
+    # Rows: B3
     attacker, victim = coming().consents(town.newcomer()), coming().consents(town.newcomer())
     refused(victim.arrives(code=attacker.back["code"]))
     assert not victim.is_signed_in()
@@ -165,6 +166,25 @@ def test_B5_an_error_together_with_a_valid_code_makes_no_session(coming, town):
     here = coming().consents(town.newcomer())
     refused(here.arrives(error="access_denied", error_description="<script>canary</script>"))
     assert not here.is_signed_in()
+
+
+def test_B6_whatever_address_the_request_names_the_sign_in_leads_to_our_own_page_only(coming, instance, town):
+    user = town.newcomer()
+    for evil in ("//evil.example", "/\\evil.example", "https:evil.example", "/%09/evil.example", "@evil.example", "/..//evil.example", "javascript:alert(1)"):
+        here = coming()
+        here.begins(next=evil, return_to=evil, redirect_uri=evil).consents(user)
+        answer = here.arrives(next=evil, return_to=evil, redirect_uri=evil)
+        assert (answer.status_code, answer.headers["Location"]) == (303, f"{instance.url}/profile"), evil
+
+
+def test_B10_an_email_that_is_the_same_as_a_buyers_makes_nobody_the_buyer(coming, town, sandbox):
+    buyer, other = town.buyer(), town.newcomer()
+    sandbox.discord("POST", "/faults", {"path": "/users/@me$", "do": "answer", "status": 200, "body": {
+        "id": other, "username": "other", "email": f"user{buyer.user_id}@example.org", "verified": False}})
+    here = coming().consents(other)
+    assert here.arrives().status_code == 303
+    profile = here.session.get(f"{town.instance.url}/api/v1/profile", timeout=5).json()
+    assert profile["member"]["id"] == other and profile["servers"] == []
 
 
 def test_B7_a_session_planted_before_the_sign_in_is_worth_nothing_after_it(coming, instance, town):

@@ -16,6 +16,7 @@ def test_fault_9_T9_I10_poison_ends_in_the_dead_letter_queues_and_the_others_wen
 
 
 def test_D8_I11_no_secret_cookie_token_address_or_personal_data_is_in_the_log(town):
+    # Rows: C5
     town.buyer()
     log = town.instance.log()
     assert len(log.splitlines()) > 20
@@ -45,6 +46,7 @@ def test_no_lease_and_no_request_is_left_open_where_nothing_is_in_doubt(town):
 
 
 def test_no_table_holds_an_email_a_card_or_a_portal_address(town):
+    # Rows: C5
     town.buyer()
     held = str([town.operator.rows(name) for name in ("members", "links", "servers", "ledger", "sessions")])
     assert "@" not in held.replace("terms@", "") and "4242424242424242" not in held and "/p/session" not in held and "/c/pay" not in held

@@ -72,6 +72,7 @@ def test_facts_come_back_as_the_same_subscription():
     ("active", True), ("trialing", True), ("past_due", True), ("incomplete", False), ("incomplete_expired", False),
     ("unpaid", False), ("canceled", False), ("paused", False), ("unread", False)])
 def test_each_status_gives_access_or_not(status, stands):
+    # Rows: fault 45
     assert given(sub(status)).stands is stands
     assert set(subscription.STATUSES) == {"active", "trialing", "past_due", "incomplete", "incomplete_expired", "unpaid",
                                           "canceled", "paused"}
@@ -183,6 +184,7 @@ def test_an_invoice_that_cannot_be_read_whole_is_unknown(odd):
 
 
 def test_facts_of_the_version_before_are_read():
+    # Rows: fault 61
     facts = sub("past_due").facts()
     for name in ("void", "charge", "troubled"):
         del facts[name]
@@ -213,6 +215,7 @@ def test_a_lifetime_purchase_stands_for_good_and_does_not_renew():
 
 
 def test_M10_a_purchase_of_some_days_ends_that_many_days_after_the_payment_to_the_second():
+    # Rows: fault 49
     one, end = bought(), NOW - 5 + 30 * DAY
     assert access(one, one.items[0], terms=Terms(days=30), now=end - 1).stands
     assert not access(one, one.items[0], terms=Terms(days=30), now=end).stands

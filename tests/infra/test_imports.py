@@ -96,6 +96,7 @@ def test_only_ports_asks_for_time_and_randomness():
 
 @pytest.mark.parametrize("module", ["app", "chalicelib.intake"])
 def test_importing_the_entry_points_needs_no_environment_and_loads_no_sdk(module):
+    # Rows: fault 63
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PATH": os.defpath}, text=True,
                           capture_output=True, check=False)

@@ -107,6 +107,7 @@ def test_a_function_knows_how_much_time_it_has_left(poller, send, seen):
 
 
 def test_only_the_messages_that_failed_come_again(poller, send, seen, clean_tables):
+    # Rows: fault 11
     for body in ("a", "b", "c"):
         send(body)
     seen.answer = fail("b")

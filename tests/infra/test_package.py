@@ -58,6 +58,7 @@ def test_app_py_listens_to_queues():
 
 @pytest.mark.parametrize("name", QUEUE_FUNCTIONS)
 def test_only_the_failed_messages_of_a_batch_come_again(template, name):
+    # Rows: fault 11
     _, source = event_source(template, name)
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
@@ -77,6 +78,7 @@ def test_a_poisoned_message_ends_in_a_dead_letter_queue_that_keeps_it_longer(tem
 
 @pytest.mark.parametrize("name", QUEUE_FUNCTIONS)
 def test_a_message_stays_hidden_for_six_times_the_functions_limit(template, name):
+    # Rows: fault 13
     function, _ = event_source(template, name)
     _, queue = queue_behind(template, name)
     assert queue["VisibilityTimeout"] >= 6 * function["Properties"]["Timeout"]

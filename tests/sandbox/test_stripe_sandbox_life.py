@@ -36,6 +36,7 @@ def state(sub):
 # renewal
 
 def test_months_are_counted_from_the_anchor_so_the_31st_comes_back(account):
+    # Rows: fault 49
     sub = account.buy()
     seen = []
     for _ in range(4):
@@ -46,6 +47,7 @@ def test_months_are_counted_from_the_anchor_so_the_31st_comes_back(account):
 
 
 def test_a_leap_day_comes_back_in_leap_years_only():
+    # Rows: fault 49
     account = Account(start=1709208000)  # 2024-02-29T12:00:00Z
     account.offer = account.price("year")
     sub = account.buy()

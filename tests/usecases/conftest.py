@@ -1,12 +1,15 @@
 """The product in process over the embedded AWS: for what cannot be seen or timed from outside."""
 import json
+import logging
 import os
 
 import pytest
 from chalice.config import Config
 
 from infra.local.web import Gateway
+from tests.usecases.memory import BEGIN, Memory
 from tests.usecases.product import ENVIRONMENT, Product, Time
+from tests.worlds.seam import installed
 
 
 def _forget():
@@ -44,6 +47,33 @@ def product(clients, clean_tables):
     made._mount(wire.session())
     made.furnish()
     yield made
+    ports.use(before)
+
+
+@pytest.fixture
+def made(clients):
+    """Yield a function that makes a Product whose webhooks are posted by `post`; its tables and queues are in memory."""
+    from chalicelib import log, ports, settings
+    from chalicelib.gateways import queues, stripe, wire
+    moved = Time()
+    moved.at = BEGIN
+    before = ports.use(moved)
+    for cached in (settings.get, stripe._client, wire.session, queues._url):
+        cached.cache_clear()
+    memory = Memory(moved)
+
+    def make(post):
+        product = Product(memory, moved, post)
+        product._mount(wire.session())
+        product.furnish()
+        return product
+
+    level = log._logger().level
+    log._logger().setLevel(logging.CRITICAL)    # ten thousand lines that nobody reads
+    with installed(memory.tables, memory.queues):
+        yield make
+    log._logger().setLevel(level)
+    queues._url.cache_clear()
     ports.use(before)
 
 

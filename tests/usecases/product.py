@@ -120,11 +120,11 @@ class _Raw:
 class Product:
     """Everything around the product, and what happens to it. Use inside `running`."""
 
-    def __init__(self, aws, ports):
+    def __init__(self, aws, ports, post=lambda url, headers, body: 200):
         self.aws, self.time, self._seen, self.sent = aws, ports, [], []
         self.time.clock = self.clock = SandboxClock(wall=ports.wall)
         self.stripe = StripeSandbox(clock=self.clock, endpoints=[Endpoint(f"{PORTAL}/webhooks/stripe/operator", (SECRET,))], public_url=STRIPE, api_keys=(KEY,),
-                                    post=lambda url, headers, body: 200)
+                                    post=post)
         self.discord = DiscordSandbox(clock=self.clock, app={"redirect_uris": [f"{PORTAL}/auth/discord/callback"]})
         self.wires = {STRIPE: Wire(STRIPE, self.stripe.handle, self._heard), DISCORD: Wire(DISCORD, self.discord.handle, self._heard)}
         self.prices, self._heard_events = {}, 0

@@ -112,6 +112,7 @@ def test_fault_1_a_duplicate_webhook_is_two_reads_two_writes_and_no_call_of_disc
 
 
 def test_fault_1_sixteen_duplicates_one_after_the_other_cost_sixteen_times_that(product):
+    # Rows: A4
     key = product.holder()
     product.tell(key, times=16)
     with product.counted() as seen:

@@ -68,6 +68,7 @@ def second_click_at(monkeypatch):
 
 @pytest.mark.parametrize("nth", [1, 2], ids=["before the first one reads", "after the first one sent"])
 def test_T48_I6_of_two_clicks_at_once_only_who_began_is_told_that_it_was_this_click(product, second_click_at, nth):
+    # Rows: fault 47
     key = product.holder()
     other = second_click_at(nth, key)
     first = clicks(key)

@@ -167,6 +167,7 @@ def test_fault_30_a_look_that_shows_no_roles_list_strips_and_grants_nothing(prod
 
 @pytest.mark.parametrize("form", [{"cancel_at_period_end": True}, "cancel_at"])
 def test_T21_T22_a_scheduled_end_takes_the_role_at_that_instant_and_not_a_second_before(product, form):
+    # Rows: fault 46
     key = product.holder()
     end = period_end(product, key)
     patched(product, key, **(form if isinstance(form, dict) else {"cancel_at": end, "cancel_at_period_end": False}))
@@ -181,6 +182,7 @@ def test_T21_T22_a_scheduled_end_takes_the_role_at_that_instant_and_not_a_second
 
 
 def test_T23_an_end_that_was_taken_back_while_we_were_not_told_strips_nobody(product):
+    # Rows: fault 46
     key = product.holder()
     end = period_end(product, key)
     patched(product, key, cancel_at_period_end=True)
@@ -285,6 +287,7 @@ def test_I3_while_one_subscription_is_unknown_grants_of_another_proceed_and_noth
 
 
 def test_a_server_whose_settings_are_gone_strips_nobody(product):
+    # Rows: polar 767f4841e6
     key = product.holder()
     product.ends(key)
     product.aws.client("dynamodb").delete_item(TableName="rolekeep-local-servers", Key={"server_id": {"S": SERVER}, "kind": {"S": "settings"}})
@@ -418,6 +421,7 @@ def test_T39_the_wait_for_a_member_who_left_costs_one_call_a_day(product):
 
 
 def test_T41_I8_a_look_takes_only_what_was_once_ours(product):
+    # Rows: fault 37
     key = product.holder("both")
     product.control("PUT", f"/guilds/{SERVER}/members/{ADA}/roles/{FOREIGN}")
     product.ends(key)
@@ -475,6 +479,7 @@ def test_who_has_as_many_subscriptions_as_a_row_can_carry_is_told_before_paying_
 
 
 def test_a_customer_who_was_deleted_at_stripe_can_buy_again(product):
+    # Rows: polar 767f4841e6
     key = product.holder()
     product.ends(key)
     product.tell(key)
@@ -499,6 +504,7 @@ def test_a_membership_of_which_nothing_is_left_asks_for_no_more_work(product):
 
 
 def test_a_look_without_time_for_its_calls_makes_none_and_comes_again_at_once(product):
+    # Rows: fault 13
     key = product.buys()
     product.tell(key)
     product.work()
@@ -510,6 +516,7 @@ def test_a_look_without_time_for_its_calls_makes_none_and_comes_again_at_once(pr
 
 
 def test_T15_a_row_that_is_requested_again_and_again_is_given_back_after_some_rounds(product):
+    # Rows: fault 18
     from chalicelib.store import members
     product.holder()
     before = product.wires[STRIPE].handle

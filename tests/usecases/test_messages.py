@@ -66,6 +66,7 @@ def test_fault_9_61_what_cannot_be_read_fails_alone_without_touching_anything(pr
 
 
 def test_a_message_of_a_newer_producer_with_more_fields_is_understood(product):
+    # Rows: fault 61
     product.holder()
     assert function("members")(batch({**look(), "invented_later": {"a": 1}})) == []
 
@@ -80,6 +81,7 @@ def test_T10_a_batch_without_time_starts_nothing_that_it_could_not_finish(produc
 
 
 def test_a_worker_never_waits_in_its_function(product, monkeypatch):
+    # Rows: T37
     import time
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"slept {seconds} s"))
     product.order("discord", method="PUT", path="/roles/", do="answer", status=429, headers={"Retry-After": "60"}, body={"retry_after": 60.0, "global": False})

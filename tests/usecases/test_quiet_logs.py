@@ -42,6 +42,7 @@ def quiet(product, lines, *more):
 
 
 def test_I11_D8_a_whole_life_says_what_happened_by_hashes_and_words_only(product, call, lines):
+    # Rows: C5
     with_ada = headers(product)
     url = json.loads(call("POST", "/api/v1/checkout-sessions", with_ada, json.dumps({"server_id": SERVER, "offer_id": "gold"}).encode()).text)["url"]
     key = product.pays(url)

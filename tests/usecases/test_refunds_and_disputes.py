@@ -96,6 +96,7 @@ def test_a_refund_that_fails_gives_the_role_back(holder):
 
 
 def test_fault_43_a_dispute_holds_while_open_and_the_role_is_back_when_it_is_won(holder):
+    # Rows: polar 7f3d8f15a2
     product, key = holder
     opened = dispute(product, charge_of(product, key))
     product.hears()

@@ -80,6 +80,7 @@ def test_A15_without_settings_the_intake_takes_nothing_and_tells_nothing(product
 
 def test_importing_the_app_needs_no_setting_no_aws_and_nothing_heavy():
     """Packaging imports it, and every cold start of the intake does."""
+    # Rows: fault 63
     code = ("import sys, app; heavy = {'stripe', 'boto3', 'botocore', 'pynamodb', 'requests', 'aws_lambda_powertools'} & set(sys.modules); "
             "assert not heavy, heavy; import chalicelib.intake; print(sorted({'stripe', 'pynamodb', 'requests'} & set(sys.modules)))")
     run = subprocess.run([sys.executable, "-c", code], cwd=aws.ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=30)

@@ -1,5 +1,8 @@
 """Our few lines of Stripe's signature scheme against the SDK's own, over thousands of right and broken headers."""
+import ast
+import pathlib
 import random
+import re
 import time
 
 import pytest
@@ -8,6 +11,7 @@ import stripe as sdk
 from chalicelib.intake import verify_stripe
 from chalicelib.problem import Problem
 
+ROOT = pathlib.Path(__file__).parents[2]
 SECRETS = ("whsec_theFirst0000000000", "whsec_theSecond000000000")
 OTHER = "whsec_somebodyElses000000"
 
@@ -102,3 +106,20 @@ def test_fault_50_T46_while_rotating_either_secret_will_do_and_afterwards_the_ol
 def test_fault_8_a_header_of_any_shape_is_refused_and_never_an_error():
     for header in (None, 1, b"t=1", ["t=1"], "", "\0", "t=1\n,v1=0", "t=١,v1=" + "0" * 64, "t=" + "1" * 5_000, "," * 4_000, "t=1," * 2_000):
         assert not ours(b"{}", header, wall=time.time())
+
+
+def test_A16_no_secret_signature_or_digest_is_compared_in_a_time_that_tells():
+    """Anywhere in the product: such a name stands beside `==`, `!=` or `in` only where its kind or presence is asked for."""
+    told = [f"{path.name}:{node.lineno}" for path in (ROOT / "chalicelib").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Compare) and any(isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for op in node.ops)
+            and any(re.search(r"secret|signature|digest|csrf|verifier|\bright\b|\bgiven\b", ast.unparse(side)) for side in (node.left, *node.comparators))]
+    assert told == []
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_A16_the_constant_time_comparison_alone_decides(monkeypatch, says):
+    from chalicelib import intake
+    monkeypatch.setattr(intake.hmac, "compare_digest", lambda one, other: says)
+    now = int(time.time())
+    for header in (signed(b"{}", now), f"t={now},v1={'0' * 64}"):
+        assert ours(b"{}", header, wall=now) is says

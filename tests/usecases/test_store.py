@@ -68,6 +68,7 @@ def test_a_request_makes_a_row_due_early_though_it_was_due_late(members):
 
 
 def test_T1_first_contacts_at_once_are_all_counted_and_one_has_the_lease(members):
+    # Rows: polar d9e7867438
     rows = at_once(12, lambda n: requested(members, f"token-{n}", cause=f"evt_{n}", subscription=key_of(f"sub_1N{n}")))
     row = members.read(ADA, SERVER)
     assert row.requested == 12 and len(row.causes) == 12 and len(row.subs) == 12
@@ -95,6 +96,7 @@ def test_creating_a_row_that_is_there_changes_nothing(members):
 
 
 def test_T5_an_expired_lease_is_taken_over_and_discord_is_looked_at_once_more_later(members):
+    # Rows: polar 8a57b28920, polar 79d5aab981
     row = requested(members)
     took = members.take_over(row, token="b", now=NOW + 200, wall=WALL + 200, lease_seconds=LEASE)
     assert took.lease == {"token": "b", "until": int(WALL) + 200 + LEASE, "step": 0}
@@ -149,6 +151,7 @@ def test_I5_after_the_lease_is_gone_nothing_is_written(members):
 
 
 def test_a_finish_fails_when_somebody_requested_meanwhile_and_leaves_lease_and_look(members):
+    # Rows: fault 18
     row = requested(members)
     requested(members, "b", look=True, subscription=TWO)
     assert members.finish(row, roles=held(), facts=[read_sub()], due_at=None, look_at=None, checked_at=NOW) is None
@@ -213,6 +216,7 @@ def test_what_is_due_comes_page_by_page_and_all_of_it(members, product):
 
 
 def test_fault_57_T18_a_due_row_is_pushed_by_one_sweep_only_and_a_missing_one_is_not_made(members):
+    # Rows: polar 90bae90384
     requested(members)
     assert sum(at_once(6, lambda n: members.push_due(ADA, SERVER, seen=NOW + LEASE, later=NOW + 500 + n))) == 1
     assert members.push_due(ADA, SERVER, seen=NOW + LEASE, later=NOW + 999) is False
@@ -299,6 +303,7 @@ def test_a_portal_configuration_is_adopted_once(product):
 
 
 def test_I6_one_money_intent_of_a_subscription_is_open_at_a_time(product):
+    # Rows: C12
     from chalicelib.store import ledger
     opened = at_once(6, lambda n: ledger.open_intent(key=ONE, at=NOW, data={"intent": f"i{n}", "kind": "cancel"}))
     assert sum(ours for _, ours in opened) == 1 and len({entry.data["intent"] for entry, _ in opened}) == 1

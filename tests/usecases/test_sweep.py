@@ -38,6 +38,7 @@ def test_everything_due_is_sent_once_however_many_pages_there_are(product, monke
 
 
 def test_what_was_sent_is_due_again_when_nobody_has_worked_on_it_in_time(product):
+    # Rows: fault 56, polar 8a57b28920
     due_rows(product, 3)
     sweep.due(remaining=full, limit=60)
     sent(product)
@@ -48,6 +49,7 @@ def test_what_was_sent_is_due_again_when_nobody_has_worked_on_it_in_time(product
 
 
 def test_fault_57_T18_overlapping_sweeps_send_each_member_once(product):
+    # Rows: polar 90bae90384
     users = due_rows(product, 40)
     with ThreadPoolExecutor(3) as pool:
         counts = list(pool.map(lambda _: sweep.due(remaining=full, limit=60), range(3)))
@@ -55,6 +57,7 @@ def test_fault_57_T18_overlapping_sweeps_send_each_member_once(product):
 
 
 def test_it_stops_at_four_fifths_of_its_time_and_the_next_tick_goes_on(product):
+    # Rows: fault 56
     users = due_rows(product, 40)
     left = iter([60, 50, 40, 30, 20, 13, 11, 11, 11])
     first = sweep.due(remaining=lambda: next(left), limit=60)

@@ -559,6 +559,7 @@ def test_a_restored_world_is_as_it_was_and_counts_from_zero(world):
 
 
 def test_a_transaction_token_is_forgotten_after_ten_minutes(free_client):
+    # Rows: fault 19
     now = [0]
     add = write("Update", "one", UpdateExpression="ADD n :v", ExpressionAttributeValues={":v": {"N": "1"}})
     with installed(World(now=lambda: now[0])) as clocked:
