@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from chalicelib import log, ports, problem, profile, view
 from chalicelib.domain import ids
 from chalicelib.domain.offers import Server
-from chalicelib.domain.subscription import Subscription
+from chalicelib.domain.subscription import Subscription, remembering
 from chalicelib.gateways import queues, stripe
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Unknown
 from chalicelib.portal import REASONS
@@ -241,6 +241,7 @@ def _undone(sub, already):
 
 def _cancelled(sub, already, invoice, row, *, said=""):
     """The access end is worked out by the rule that the sweep uses: a failed payment may end it before the period does."""
+    sub = remembering(row.subs[sub.key], sub)
     until = view.meaning(sub, row.holds.values(), _server(row), now=ports.now())["access_until"]
     text = f"Next charge: none. {f'Access until {view.words(until)}.' if until else 'Access has ended.'}{said and ' '}{said}"
     if isinstance(invoice, Unknown):

@@ -11,6 +11,7 @@ from chalicelib.domain import plan as rules
 from chalicelib.domain.closed import BAD_TOKEN, BANNED
 from chalicelib.domain.holds import Hold
 from chalicelib.domain.plan import GRANT, STRIP
+from chalicelib.domain.subscription import remembering
 from chalicelib.gateways import discord, stripe, wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry, Unknown
 from chalicelib.store import members, servers
@@ -123,7 +124,8 @@ class _Round:
                 self.asked.append(found)
 
     def _read(self, key):
-        return stripe.read_subscription(key, read_at=self.clock, deadline=self.deadline)
+        found = stripe.read_subscription(key, read_at=self.clock, deadline=self.deadline)
+        return found if isinstance(found, Unknown) else remembering(self.row.subs[key], found)
 
     def _ask(self, hold):
         return stripe.read_hold(hold, read_at=self.clock, deadline=self.deadline)

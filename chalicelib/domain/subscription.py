@@ -2,7 +2,7 @@
 
 Instants are whole seconds since the epoch on the business clock.
 """
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 DAY = 86_400
 UNREAD = "unread"
@@ -35,7 +35,7 @@ class Item:
 class Subscription:
     """One processor subscription, or one purchase. `status` is the processor's word, or `unread` before the first read.
 
-    `void` is true while its owner provides no service: collection is paused and invoices are voided. `schedule` is the id of
+    `unpaid_since` is the start of the first period that was not paid, since it is past_due (see `remembering`). `void` is true while its owner provides no service: collection is paused and invoices are voided. `schedule` is the id of
     what manages its phases, such as a planned change of plan. Of a purchase: `charge`
     is the id of what was paid, `troubled` true when something of it was refunded or disputed.
     """
@@ -47,6 +47,7 @@ class Subscription:
     cancel_at_period_end: bool = False
     ended_at: int | None = None
     read_at: int = 0
+    unpaid_since: int | None = None
     void: bool = False
     schedule: str = ""
     charge: str = ""
@@ -148,6 +149,20 @@ def from_checkout(key, answer, *, read_at):
         raise Unreadable(f"a Checkout Session of an unknown shape ({type(error).__name__})") from None
 
 
+def remembering(known, found):
+    """`found`, freshly read, which knows from what was `known` before since when it has not been paid.
+
+    The processor does not say it: its periods go on while it tries again, so counting from the present one would begin the
+    grace anew with each period of a weekly plan.
+    """
+    if found.status != "past_due":
+        return found
+    since = min((item.start for item in found.items if not item.paid), default=None)
+    if known is not None and known.unpaid_since is not None and since is not None:
+        since = min(since, known.unpaid_since)
+    return replace(found, unpaid_since=since)
+
+
 def _checkout_status(answer, intent):
     """docs.stripe.com/api/checkout/sessions/object (status, payment_status); an asynchronous payment may still fail."""
     status, payment = answer["status"], answer["payment_status"]
@@ -219,8 +234,8 @@ def access(sub, item, *, terms, now):
     """What this item of this subscription gives at `now` on the offer's `terms`.
 
     active and trialing stand until the scheduled end, if there is one; while invoices are voided, until what was paid is over;
-    past_due stands for the days of grace, counted from the start of the item's period (Stripe moves the period on although the
-    renewal is unpaid); a purchase stands for its days, or for good; nothing else stands.
+    past_due stands for the days of grace, counted from the start of the first unpaid period (Stripe moves the period on although
+    the renewal is unpaid); a purchase stands for its days, or for good; nothing else stands.
     """
     end, grace, renews = sub.scheduled_end, False, False
     if sub.status == BOUGHT:
@@ -232,10 +247,14 @@ def access(sub, item, *, terms, now):
     elif sub.status in _PAID or sub.status == "past_due" and item.paid:
         renews = end is None
     elif sub.status == "past_due":
-        end, grace = _earlier(item.start + terms.grace_days * DAY, end), True
+        end, grace = _earlier(_graced(sub, item) + terms.grace_days * DAY, end), True
     else:
         return Access(stands=False)
     return Access(stands=end is None or now < end, until=end, renews=renews, grace=grace)
+
+
+def _graced(sub, item):
+    return item.start if sub.unpaid_since is None else min(sub.unpaid_since, item.start)
 
 
 def _earlier(one, other):
@@ -253,7 +272,7 @@ def instants(sub, *, terms):
         said = terms(item)
         if item.end is not None:
             yield item.end
-            yield item.start + said.grace_days * DAY
+            yield _graced(sub, item) + said.grace_days * DAY
         elif said.days:
             yield item.start + said.days * DAY
     if sub.scheduled_end is not None:

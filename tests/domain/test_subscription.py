@@ -2,7 +2,7 @@
 import pytest
 
 from chalicelib.domain import subscription
-from chalicelib.domain.subscription import DAY, Item, Subscription, Terms, Unreadable, access, deciding_invoice, from_checkout, from_facts, from_stripe, instants
+from chalicelib.domain.subscription import DAY, Item, Subscription, Terms, Unreadable, access, deciding_invoice, from_checkout, from_facts, from_stripe, instants, remembering
 
 KEY = "stripe:operator:sub_1"
 NOW = 1_800_000_000
@@ -244,3 +244,13 @@ def test_a_refund_or_dispute_of_a_purchase_shows_in_its_own_reading():
 def test_a_session_that_cannot_be_read_is_unknown(odd):
     with pytest.raises(Unreadable):
         bought(**odd)
+
+
+def test_I4_grace_of_a_short_period_does_not_begin_anew_with_the_next_one():
+    week = Subscription(key=KEY, status="past_due", items=(Item("price_a", NOW, NOW + 7 * DAY),))
+    first = remembering(sub("active"), week)
+    assert first.unpaid_since == NOW
+    second = remembering(first, Subscription(key=KEY, status="past_due", items=(Item("price_a", NOW + 7 * DAY, NOW + 14 * DAY),)))
+    assert access(second, second.items[0], terms=Terms(10), now=NOW + 9 * DAY).until == NOW + 10 * DAY
+    assert NOW + 10 * DAY in list(instants(second, terms=lambda item: Terms(10)))
+    assert remembering(second, sub("active")).unpaid_since is None and remembering(None, week).unpaid_since == NOW

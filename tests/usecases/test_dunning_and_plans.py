@@ -175,6 +175,23 @@ def test_polar_0df445136c_968f7d388b_a_late_event_of_dunning_never_revives_what_
     assert product.shown() == set() and shows(product, key)["status"] == "canceled"
 
 
+def test_I4_a_weekly_plan_in_dunning_has_one_grace_and_not_a_new_one_every_week(product):
+    product.order_stripe("PATCH", "options", {"retry_days": [6, 6, 6, 6]})
+    product.sells(gold=([GOLD], [product.price(100, "week")], {"grace_days": 10}))
+    key = product.holder()
+    misses(product, key)
+    since, _ = period(product, key)
+    product.advance(since + 8 * DAY - now(product))
+    product.hears()
+    assert shows(product, key)["status"] == "past_due" and period(product, key)[0] > since and product.shown() == {GOLD}
+    product.advance(since + 10 * DAY - 1 - now(product))
+    product.sweep()
+    assert product.shown() == {GOLD}
+    product.advance(1)
+    product.sweep()
+    assert shows(product, key)["status"] == "past_due" and product.shown() == set()
+
+
 # Pauses
 
 
