@@ -113,12 +113,12 @@ def _body(request, fields):
 
 def query(request, name):
     """The query parameter of that name, or None. Raises Problem 400 for another parameter, or one that stands twice."""
-    given = request.query_params
-    if not given:
+    asked = request.query_params
+    if not asked:
         return None
-    if set(given) != {name} or len(given.getlist(name)) != 1:
+    if set(asked) != {name} or len(asked.getlist(name)) != 1:
         raise problem.bad_request(f"Known query parameters: {name}, once.")
-    return given[name]
+    return asked[name]
 
 
 def raw_body(request):
