@@ -138,6 +138,24 @@ def server_timeline(server):
     return answer(timeline.of_server(user=member.user, server_id=server, before=http.query(app.current_request, "before")))
 
 
+@app.route("/api/v1/me/export")
+@answering
+def export():
+    from chalicelib import export as use_case
+    _, member = http.session(app.current_request)
+    return answer(use_case.export(member), **{"Content-Disposition": 'attachment; filename="rolekeep-export.json"'})
+
+
+@app.route("/api/v1/me", methods=["DELETE"], content_types=ANY)
+@answering
+def erase():
+    from chalicelib import erase as use_case
+    member, body = http.changing(app.current_request, "cancel_subscriptions", "confirm")
+    done = use_case.erase(user=member.user, secret=http.session_cookie(app.current_request), confirm=body.get("confirm"),
+                          cancel_subscriptions=body.get("cancel_subscriptions"), deadline=http.deadline())
+    return answer(done, 202, cookies=http.clear_session(), **{"Clear-Site-Data": '"cache", "storage"'})
+
+
 # Intake: the processors' webhooks
 
 @app.route("/webhooks/stripe/operator", methods=["POST"], content_types=ANY)

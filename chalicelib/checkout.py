@@ -21,9 +21,12 @@ def start(*, user, server_id, offer_id, deadline):
     if price is None:
         raise problem.not_found()
     row = members.read(user, server_id)
+    if row and row.erased:
+        raise Problem(409, "being-erased", "Your data is being erased", "What you have asked for is still under way in this server.",
+                      "Try again in a few minutes.")
     _refuse_second(row, server, offer, price)
     if row is None:
-        members.create(user=user, server=server_id, now=ports.now())
+        members.create(user=user, server=server_id, now=ports.now(), revive=True)
     intent = ports.token(24)
     links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
     back = f"{settings.get().public_url}/profile"

@@ -5,7 +5,7 @@ of the lease works, whatever is about to be touched is stored as `may` first, an
 """
 from dataclasses import dataclass, replace
 
-from chalicelib import audit, log, ports, settings
+from chalicelib import anonymise, audit, log, ports, settings
 from chalicelib.domain import ids, story
 from chalicelib.domain import plan as rules
 from chalicelib.domain.closed import BAD_TOKEN, BANNED
@@ -16,7 +16,7 @@ from chalicelib.gateways import discord, stripe, wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry, Unknown
 from chalicelib.store import members, servers
 
-SETTLED, LEFT, PAUSED, IN_DOUBT, LOST = "settled", "left", "paused", "in_doubt", "lost"
+SETTLED, LEFT, PAUSED, IN_DOUBT, LOST, ERASED = "settled", "left", "paused", "in_doubt", "lost", "erased"
 
 UNKNOWN_RETRY_SECONDS = 120
 LONGEST_WAIT_SECONDS = 3_600
@@ -25,20 +25,23 @@ MOST_ROUNDS = 8
 
 @dataclass(frozen=True)
 class Look:
-    """Why somebody looks: `cause` (a processor's event id, `member:restore`, `sweep` …) and what the request brings."""
+    """Why somebody looks: `cause` (a processor's event id, `member:restore`, `sweep` …) and what the request brings; `known`: nobody is looked at who has no row."""
     user: str
     server: str
     cause: str
     subscription: str | None = None
     hold: Hold | None = None
     look: bool = False
+    bound_at: int | None = None
+    erase: dict | None = None
+    known: bool = False
 
 
 def reconcile(look, *, deadline):
     """This member's wanted and shown roles are equal, or the row says when to look again. Answers how it ended.
 
-    settled; left (somebody else works and will see the request); paused (due later); in_doubt (the lease stands, the next
-    one takes over); lost (the lease changed hands). `deadline`: no outside call may outlive it (wall clock, seconds).
+    settled; left (somebody else works and will see the request, or there is nobody to look at); paused (due later); in_doubt (the lease stands, the next
+    one takes over); lost (the lease changed hands); erased (what the member asked to have erased is). `deadline`: no outside call may outlive it (wall clock, seconds).
     """
     ended = _work(look, deadline)
     log.info("reconciled", user=look.user, server=look.server, outcome=ended, cause=look.cause)
@@ -65,7 +68,9 @@ def _take(look):
     wall = ports.wall()
     row = members.request(user=look.user, server=look.server, token=token, now=ports.now(), wall=wall,
                           lease_seconds=settings.LEASE_SECONDS, cause=look.cause, subscription=look.subscription,
-                          hold=look.hold, look=look.look)
+                          hold=look.hold, bound_at=look.bound_at, erase=look.erase, known=look.known, look=look.look)
+    if row is None:
+        return None
     if row.lease["token"] == token:
         return row
     if row.lease["until"] > wall:
@@ -172,6 +177,8 @@ class _Round:
 
     def _decide(self):
         self.wants = rules.wanted(self.subs.values(), self.holds.values(), self.server, self.clock)
+        if self._leaving():
+            self.wants = {}
         plan = rules.plan(self.roles, self.wants, rules.kept(self.unread, self.server), now=self.clock, forced=self.looked)
         if plan.strips and not self._held_at_one_instant():
             return self.row     # start over: nothing has been written
@@ -183,6 +190,15 @@ class _Round:
         elif plan.touched:
             return self._apply(plan)
         return self._finish()
+
+    def _leaving(self):
+        """True for a member who is to be erased and pays for nothing any more. Who still pays keeps it: somebody is told."""
+        if not self.row.erased:
+            return False
+        pays = any(not sub.terminal and not ids.is_purchase(sub.key) for sub in self.subs.values())
+        if pays:
+            log.alarm("erase_waits", user=self.row.user, server=self.row.server, why="still_paid")
+        return not pays
 
     def _held_at_one_instant(self):
         """True when no earlier reading has changed since: only then were they all true at once, and a strip may follow."""
@@ -302,9 +318,24 @@ class _Round:
         roles = rules.tidy(self.roles, self.wants)
         due_at = self._due(roles, look_at=self.look_at, checked_at=self.checked_at)
         self._note("not_in_server" if self.absent and self.wants else "nothing_to_do")
+        if self._leaving() and not self.unread and self.look_at is None and all(r.state == rules.ABSENT for r in roles.values()):
+            return self._bury(roles)
         if members.finish(self.row, roles=roles, facts=self.facts, holds=self.asked, lookups=self.unasked, due_at=due_at,
                           look_at=self.look_at, checked_at=self.checked_at):
             return SETTLED
+        return self._newer(roles)
+
+    def _bury(self, roles):
+        """Nothing is held any more, nor may be: the ledger and the links name nobody, and the row is a tombstone.
+
+        A crash before the last write leaves a row that is due, and everything is done again under the same pseudonym.
+        """
+        if wait := anonymise.anonymise(self.row, at=self.clock, deadline=self.deadline):
+            return self.pause(wait)
+        return ERASED if members.bury(self.row, now=self.clock) else self._newer(roles)
+
+    def _newer(self, roles):
+        """The row to go round with when somebody requested since, or LOST when the lease is not ours any more."""
         newer = members.read(self.row.user, self.row.server)
         if newer is None or newer.lease is None or newer.lease["token"] != self.row.lease["token"]:
             return LOST

@@ -8,7 +8,7 @@ from chalicelib.domain.holds import Hold
 from chalicelib.gateways import queues, stripe
 from chalicelib.gateways.outcomes import OutOfTime, Unknown
 from chalicelib.reconcile import Look, reconcile
-from chalicelib.store import links
+from chalicelib.store import links, members
 
 VERSIONS = (queues.MESSAGE_VERSION - 1, queues.MESSAGE_VERSION)
 RECORD_SECONDS = 30     # a record is not started with less than this left: one fetch, one role change and the writes fit
@@ -57,15 +57,32 @@ def stripe_event(message, *, deadline):
     found = links.of_subscription(key)
     if found is None:
         found = _identify(message, key, account, deadline)
-    if found is not None:
-        reconcile(Look(found.user, found.server, _cause(event, message), subscription=key, hold=hold), deadline=deadline)
+    if found is None:
+        return
+    if found.user is None:
+        return log.info("erased_member", cause=event)     # nobody is left whom it could concern
+    try:
+        reconcile(Look(found.user, found.server, _cause(event, message), subscription=key, hold=hold,
+                       bound_at=found.made_at), deadline=deadline)
+    except members.Erased:  # money was taken and nobody gets the role: somebody is told, and the link names nobody any more
+        audit.park_event(message, "paid_after_erase", at=ports.now())
+        links.bury(key, now=ports.now())
 
 
 def member(message, *, deadline):
     """The member has been looked at; with `look`, Discord was asked what it shows."""
     user, server = (_checked(message, field, "snowflake") for field in ("user", "server"))
     cause = str(message.get("cause", "sweep"))[:60]
-    reconcile(Look(user, server, cause, look=message.get("look") is True), deadline=deadline)
+    reconcile(Look(user, server, cause, look=message.get("look") is True, erase=_erasing(message), known=True), deadline=deadline)
+
+
+def _erasing(message):
+    """{as, asked} when this member is to be erased: a fresh pseudonym, and when they asked for it."""
+    if message.get("erase") is not True:
+        return None
+    if not isinstance(message.get("asked"), int):
+        raise Unusable("no usable asked")
+    return {"as": ports.token(12), "asked": message["asked"]}
 
 
 def _charged(message, key, account, deadline):
@@ -96,6 +113,8 @@ def _claimed(message, intent, account):
     if bound.claimed_by is None:    # the event of the purchase itself is still to come
         return _again(message, NOT_CLAIMED)
     return bound.claimed_by
+
+
 def _cause(event, message):
     """The event's id, and its type where that looks like one: what a person sees as the cause of what was done."""
     kind = message.get("type")
@@ -116,14 +135,14 @@ def _identify(message, key, account, deadline):
         intent = Unknown("out_of_time")
     if isinstance(intent, Unknown):
         return _again(message, intent.why)
-    bound = links.of_intent(intent) if intent else None
+    bound = links.of_intent(intent, now=ports.now()) if intent else None
     if bound is None:
         return audit.park_event(message, "unknown_link", at=ports.now())
     if bound.account != account:
         return audit.park_event(message, "other_account", at=ports.now())
     if not links.claim_intent(intent, key):
         return audit.park_event(message, "intent_claimed", at=ports.now())
-    links.link_subscription(key, user=bound.user, server=bound.server, offer=bound.offer, account=account, now=ports.now())
+    links.link_subscription(key, user=bound.user, server=bound.server, offer=bound.offer, account=account, now=bound.made_at)
     return bound
 
 

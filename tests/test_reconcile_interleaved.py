@@ -482,7 +482,7 @@ SHORTCUTS = {
     "the link is written after the request": (a_new_one_while_another_ends, {
         "chalicelib.worker:_identify": [("links.link_subscription(key, ", "dict(")],
         "chalicelib.worker:stripe_event": [
-            ("reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline)",
+            ("reconcile(Look(found.user, found.server, _cause(event, message), subscription=key, bound_at=found.made_at), deadline=deadline)",
              "reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline); links.link_subscription("
              "key, user=found.user, server=found.server, offer=found.offer, account=account, now=ports.now())")]}),
     "after a time-out the lease is released": (the_answer_is_late, {

@@ -6,7 +6,7 @@ from pynamodb.exceptions import DeleteError, DoesNotExist, PutError, UpdateError
 from chalicelib.store.tables import Ledger, condition_failed
 
 AUDIT_DAYS = 400
-_OPEN = "open"
+OPEN = "open"     # the id of the one open money intent of a subscription
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,37 @@ def open_audit(*, subject, row_id, at, data, outcome=None):
 
 
 def close_audit(*, subject, row_id, outcome):
-    """The audit row tells how it went."""
-    Ledger(subject, row_id).update([Ledger.outcome.set(outcome)])
+    """The audit row tells how it went; one that is gone (its member was erased) does not come back."""
+    _update(subject, row_id, [Ledger.outcome.set(outcome)])
 
 
 def of(subject, *, limit=100):
     """The newest rows of a subject."""
     return [_entry(item) for item in Ledger.query(subject, scan_index_forward=False, limit=limit, consistent_read=True)]
+
+
+def every(subject, *, starting=None):
+    """Every row of a subject whose id starts so, oldest first (consistent)."""
+    return [_entry(item) for item in Ledger.query(subject, Ledger.id.startswith(starting) if starting else None, consistent_read=True)]
+
+
+def move(entry, *, subject, data):
+    """The row stands under another subject with other data, and no longer where it stood. Doing it twice changes nothing."""
+    Ledger(subject, entry.id, kind=entry.kind, at=entry.at, data=data, outcome=entry.outcome, ttl=entry.at + AUDIT_DAYS * 86_400).save()
+    Ledger(entry.subject, entry.id).delete()
+
+
+def rewrite(entry, data):
+    """The row holds this data instead, if it is still there."""
+    _update(entry.subject, entry.id, [Ledger.data.set(data)])
+
+
+def _update(subject, row_id, actions):
+    try:
+        Ledger(subject, row_id).update(actions, condition=Ledger.subject.exists())
+    except UpdateError as error:
+        if not condition_failed(error):
+            raise
 
 
 def page(subject, *, before=None, limit=None):
@@ -62,7 +86,7 @@ def open_intent(*, key, at, data):
 
     It is written before the processor is called, so that a time-out or a crash leaves the idempotency key to go on with.
     """
-    item = Ledger(f"money#{key}", _OPEN, kind="intent", at=at, data=data)
+    item = Ledger(f"money#{key}", OPEN, kind="intent", at=at, data=data)
     try:
         item.save(Ledger.subject.does_not_exist())
         return _entry(item), True
@@ -76,7 +100,7 @@ def open_intent(*, key, at, data):
 def read_intent(key):
     """The open money intent of this subscription, or None."""
     try:
-        return _entry(Ledger.get(f"money#{key}", _OPEN, consistent_read=True))
+        return _entry(Ledger.get(f"money#{key}", OPEN, consistent_read=True))
     except DoesNotExist:
         return None
 
@@ -91,7 +115,7 @@ def close_intent(entry, *, at, outcome):
 def join_intent(entry):
     """True when somebody else's intent is still open and now says that another one acts under it too."""
     try:
-        Ledger(entry.subject, _OPEN).update([Ledger.data["joined"].set(True)],
+        Ledger(entry.subject, OPEN).update([Ledger.data["joined"].set(True)],
                                             condition=Ledger.data["intent"] == entry.data["intent"])
         return True
     except UpdateError as error:
@@ -107,7 +131,7 @@ def withdraw_intent(entry):
 
 def _remove_open(entry, condition):
     try:
-        Ledger(entry.subject, _OPEN).delete(condition)
+        Ledger(entry.subject, OPEN).delete(condition)
         return True
     except DeleteError as error:
         if condition_failed(error):

@@ -6,16 +6,21 @@ from pynamodb.exceptions import DoesNotExist, UpdateError
 from chalicelib.store.tables import Link, condition_failed
 
 INTENT_DAYS = 60    # webhooks come late: at least 45 days
+BURIED_DAYS = 400   # how long what is left of an erased member's link says so: as long as audit rows are kept
 
 
 @dataclass(frozen=True)
 class Found:
-    """The member that a link leads to; for an intent also what was to be bought, and the subscription that claimed it."""
-    user: str
-    server: str
+    """The member that a link leads to; for an intent also what was to be bought, and the subscription that claimed it.
+
+    `made_at`: when the checkout began. `user` is None in what is left of the link of a member whose data was erased.
+    """
+    user: str | None
+    server: str | None
     offer: str | None = None
     account: str | None = None
     claimed_by: str | None = None
+    made_at: int = 0
 
 
 def of_subscription(key):
@@ -23,9 +28,9 @@ def of_subscription(key):
     return _get(key)
 
 
-def of_intent(intent):
-    """The member who began this checkout, or None when we never made such an intent."""
-    return _get(f"intent:{intent}")
+def of_intent(intent, *, now=None):
+    """The member who began this checkout, or None when we never made such an intent, or so long ago that it has expired."""
+    return _get(f"intent:{intent}", now)
 
 
 def make_intent(intent, *, user, server, offer, account, now):
@@ -48,8 +53,19 @@ def claim_intent(intent, key):
 
 
 def link_subscription(key, *, user, server, offer, account, now):
-    """This subscription leads to this member, for as long as it exists."""
+    """This subscription leads to this member, for as long as it exists; `now` is when its checkout began."""
     Link(key, user_id=user, server_id=server, offer_id=offer, account=account, made_at=now).save()
+
+
+def of_subscriptions(keys):
+    """{key: Found} of those that have a link; eventually consistent: for showing only."""
+    return {item.id: _found(item) for item in Link.batch_get(list(keys))} if keys else {}
+
+
+def bury(key, *, now):
+    """What is left of the link says that its member was erased, and names nobody. A late event finds it and stops there."""
+    Link(key).update([Link.user_id.remove(), Link.server_id.remove(), Link.offer_id.remove(), Link.erased.set(True),
+                      Link.made_at.set(now), Link.ttl.set(now + BURIED_DAYS * 86_400)])
 
 
 def of_charge(key):
@@ -66,9 +82,15 @@ def link_charge(key, *, reason, until, now):
     Link(key, reason=reason, until=until, made_at=now).save()
 
 
-def _get(link_id):
+def _get(link_id, now=None):
     try:
         item = Link.get(link_id, consistent_read=True)
     except DoesNotExist:
         return None
-    return Found(item.user_id, item.server_id, item.offer_id, item.account, item.claimed_by)
+    if now is not None and item.ttl is not None and item.ttl <= now:    # DynamoDB takes its time to remove what has expired
+        return None
+    return _found(item)
+
+
+def _found(item):
+    return Found(item.user_id, item.server_id, item.offer_id, item.account, item.claimed_by, int(item.made_at or 0))

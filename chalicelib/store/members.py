@@ -17,10 +17,15 @@ from chalicelib.store.tables import Membership, condition_failed
 SHARDS = 16
 MOST_SUBSCRIPTIONS = 100
 MOST_HOLDS = 200
+TOMBSTONE_DAYS = 60     # as long as a checkout that was begun before may still be paid
 
 
 class TooMany(Exception):
     """The membership holds as many subscriptions as one item can carry; more are refused loudly."""
+
+
+class Erased(Exception):
+    """The member's data is erased, or is being erased, or was erased after this purchase began: the row takes nothing new."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Row:
     """A membership as one consistent read or write returned it.
 
     `subs` {key: Subscription}; `holds` {charge key: Hold}; `lookups` charges still to be asked about; `roles` {role id: Role}; `lease` {token, until (wall clock), step} or None; `due_at`,
-    `look_at`, `checked_at` on the business clock; `requested`/`done` count requests made and accounted for.
+    `look_at`, `checked_at` on the business clock; `requested`/`done` count requests made and accounted for; `erased` {at, as}
+    while the member's data is being erased, under which pseudonym.
     """
     user: str
     server: str
@@ -44,6 +50,7 @@ class Row:
     due_at: int | None
     checked_at: int
     causes: tuple
+    erased: dict | None = None
 
 
 def shard(user, server):
@@ -51,39 +58,68 @@ def shard(user, server):
     return zlib.crc32(f"{user}/{server}".encode()) % SHARDS
 
 
-def create(*, user, server, now):
+def create(*, user, server, now, revive=False):
     """There is a membership for this user and server, new and empty unless there was one already.
 
-    It counts as looked at: the daily look comes in a day, one that is asked for at once.
+    It counts as looked at: the daily look comes in a day, one that is asked for at once. What is left of an erased one stays
+    as it is, unless it has expired, or `revive`: the member is back by an act of their own. The new row then knows when the old
+    one was erased, so that nothing from before attaches itself to it.
     """
-    item = Membership(user, server, requested=0, done=0, roles={}, subs={}, holds={}, checked_at=now - LOOK_PAUSE)
+    gone = Membership.requested.does_not_exist()
+    if _put_new(user, server, now, None, Membership.user_id.does_not_exist() | gone & (Membership.ttl <= now)) or not revive:
+        return
+    if buried := tombstone(user, server):
+        _put_new(user, server, now, int(buried["at"]), gone & (Membership.erased["as"] == buried["as"]))
+
+
+def _put_new(user, server, now, born, condition):
     try:
-        item.save(Membership.user_id.does_not_exist())
+        Membership(user, server, requested=0, done=0, roles={}, subs={}, holds={}, checked_at=now - LOOK_PAUSE, born=born).save(condition)
+        return True
     except PutError as error:
         if not condition_failed(error):
             raise
-        Membership(user, server).update([Membership.holds.set(Membership.holds | {})])
+        # A row of before there were holds has no map to put one into.
+        _update(user, server, [Membership.holds.set(Membership.holds | {})], Membership.requested.exists())
+        return False
 
 
-def of_user(user):
-    """Every membership of this user: one consistent query."""
-    return [_row(item) for item in Membership.query(user, consistent_read=True)]
+def tombstone(user, server):
+    """{at, as} of a membership that was erased, or None when it was not, or is not yet."""
+    item = _item(user, server)
+    return item.erased.as_dict() if item is not None and item.requested is None else None
 
 
-def read(user, server):
-    """The membership as it is now (consistent), or None."""
+def _item(user, server):
     try:
-        return _row(Membership.get(user, server, consistent_read=True))
+        return Membership.get(user, server, consistent_read=True)
     except DoesNotExist:
         return None
 
 
-def request(*, user, server, token, now, wall, lease_seconds, cause, subscription=None, hold=None, look=False):
+def of_user(user):
+    """Every membership of this user: one consistent query. What is left of erased ones is not among them."""
+    return [_row(item) for item in Membership.query(user, consistent_read=True) if item.requested is not None]
+
+
+def read(user, server):
+    """The membership as it is now (consistent), or None; None as well for one that was erased."""
+    item = _item(user, server)
+    return None if item is None or item.requested is None else _row(item)
+
+
+def request(*, user, server, token, now, wall, lease_seconds, cause, subscription=None, hold=None, look=False, bound_at=None, erase=None,
+            known=False):
     """This member will be looked at again, whatever happens to the caller; the row returned says whether by us.
 
     One write counts the request, makes the row due after a lease's length, stores what the request brings (the stub of a
     subscription, a charge to ask about, a wish to look at Discord, its cause), and takes the lease if there is none: it is
     ours when the row's token is `token`. A crash after it leaves a row that the sweep finds.
+
+    `bound_at`: when the purchase of the subscription began. `erase` {as, asked}: from now on the row is to be erased under that
+    pseudonym, or the one that it has already; an old wish does not reach a row that has begun afresh since. Returns None when
+    there is nobody to look at; with `known` no row is made for a member without one. Raises Erased for a new subscription of a member
+    whose data is erased, or was erased after `bound_at`.
     """
     actions = [
         Membership.requested.add(1),
@@ -102,18 +138,44 @@ def request(*, user, server, token, now, wall, lease_seconds, cause, subscriptio
         actions.append(Membership.holds.set(Membership.holds | {}))
     if look:
         actions.append(Membership.look.set(True))
+    if erase:
+        actions.append(Membership.erased.set(Membership.erased | {"at": now, "as": erase["as"]}))
     condition = Membership.requested.exists()
+    if erase:
+        condition &= Membership.born.does_not_exist() | (Membership.born < erase["asked"])
     if subscription:
-        condition &= Membership.subs[subscription].exists() | (size("subs") < MOST_SUBSCRIPTIONS)
+        fresh = (size("subs") < MOST_SUBSCRIPTIONS) & Membership.erased.does_not_exist()
+        if bound_at is not None:
+            fresh &= Membership.born.does_not_exist() | (Membership.born < bound_at)
+        condition &= Membership.subs[subscription].exists() | fresh
     if hold:
         condition &= Membership.holds.exists() & (Membership.holds[hold.key].exists() | (size("holds") < MOST_HOLDS))
     row = _update(user, server, actions, condition)
-    if row is None:
-        create(user=user, server=server, now=now)   # the first contact; changes nothing when there is a row
+    if row is None and _ready(user, server, now, subscription=subscription, hold=hold, bound_at=bound_at, erase=erase, known=known):
         row = _update(user, server, actions, condition)
-    if row is None:
-        raise TooMany(f"more than {MOST_SUBSCRIPTIONS} subscriptions or {MOST_HOLDS} holds in one server")
+        if row is None:
+            raise TooMany(f"more than {MOST_SUBSCRIPTIONS} subscriptions or {MOST_HOLDS} holds in one server")
     return row
+
+
+def _ready(user, server, now, *, subscription, hold, bound_at, erase, known):
+    """True when a request that was not taken may be made again; False when there is nobody to look at. Raises Erased."""
+    item = _item(user, server)
+    if item is None or item.requested is None and item.ttl <= now:
+        if not known:
+            create(user=user, server=server, now=now)   # the first contact
+        return not known
+    born = int(item.born or 0)
+    if item.requested is None or subscription and subscription not in item.subs.as_dict() and (
+            item.erased or bound_at is not None and born and born >= bound_at):
+        if subscription:
+            raise Erased
+        return False
+    if erase and born >= erase["asked"]:
+        return False
+    if hold and item.holds is None:     # a row of before there were holds has no map to put one into
+        Membership(user, server).update([Membership.holds.set(Membership.holds | {})], condition=Membership.requested.exists())
+    return True
 
 
 def take_over(row, *, token, now, wall, lease_seconds):
@@ -160,6 +222,21 @@ def pause(row, *, roles, facts, due_at, holds=()):
     return _update(row.user, row.server, [
         *_roles(roles), *_facts(facts), *_holds(holds), *_due(row, due_at), Membership.lease.remove(),
     ], _ours(row))
+
+
+def bury(row, *, now):
+    """What is left of the membership says that it was erased, for `TOMBSTONE_DAYS`: no request, no sweep and no look revives it.
+
+    True when it is so; False when somebody requested meanwhile, or the lease is lost.
+    """
+    item = Membership(row.user, row.server, erased=row.erased, ttl=now + TOMBSTONE_DAYS * 86_400)
+    try:
+        item.save(_ours(row) & (Membership.requested == row.requested))
+        return True
+    except PutError as error:
+        if condition_failed(error):
+            return False
+        raise
 
 
 def due(shard_number, *, now, limit, after=None):
@@ -233,4 +310,4 @@ def _row(item):
         subs={key: from_facts(key, facts) for key, facts in item.subs.as_dict().items()},
         holds={key: Hold(key=key, **facts) for key, facts in (item.holds.as_dict() if item.holds else {}).items()},
         lookups=frozenset(item.lookups or ()), look=bool(item.look), look_at=item.look_at, due_at=item.due_at, checked_at=int(item.checked_at),
-        causes=tuple(sorted(item.causes or ())))
+        causes=tuple(sorted(item.causes or ())), erased=item.erased.as_dict() if item.erased else None)

@@ -62,6 +62,17 @@ def read(*, secret, wall):
     return Member(item.user_id, item.name)
 
 
+def of_user(user, *, wall):
+    """[expires_at] of this user's web sessions that are not over, earliest first."""
+    return [int(item.expires_at) for item in Session.by_user.query(user, Session.expires_at > int(wall))]
+
+
+def end_all(user):
+    """Every web session of this user that the index shows is over."""
+    for item in list(Session.by_user.query(user)):
+        Session(item.id).delete()
+
+
 def end(*, secret):
     """The session is over, at once and everywhere."""
     Session(f"session:{digest(secret)}").delete()

@@ -35,19 +35,22 @@ class Membership(Model):
     Meta = _meta("members")
     user_id = UnicodeAttribute(hash_key=True)
     server_id = UnicodeAttribute(range_key=True)
-    requested = NumberAttribute()
-    done = NumberAttribute()
+    requested = NumberAttribute(null=True)  # absent in what is left of an erased membership
+    done = NumberAttribute(null=True)
     lease = MapAttribute(null=True)
-    roles = MapAttribute()
-    subs = MapAttribute()
+    roles = MapAttribute(null=True)
+    subs = MapAttribute(null=True)
     holds = MapAttribute(null=True)
     lookups = UnicodeSetAttribute(null=True)
     look = BooleanAttribute(null=True)
     look_at = NumberAttribute(null=True)
     due_shard = NumberAttribute(null=True)
     due_at = NumberAttribute(null=True)
-    checked_at = NumberAttribute()
+    checked_at = NumberAttribute(null=True)
     causes = UnicodeSetAttribute(null=True)
+    erased = MapAttribute(null=True)
+    born = NumberAttribute(null=True)
+    ttl = NumberAttribute(null=True)
     due = DueIndex()
 
 
@@ -63,7 +66,8 @@ class Link(Model):
     offer_id = UnicodeAttribute(null=True)
     account = UnicodeAttribute(null=True)
     claimed_by = UnicodeAttribute(null=True)
-    made_at = NumberAttribute()
+    made_at = NumberAttribute(null=True)
+    erased = BooleanAttribute(null=True)
     ttl = NumberAttribute(null=True)
 
 
@@ -92,6 +96,17 @@ class Ledger(Model):
     ttl = NumberAttribute(null=True)
 
 
+class ByUserIndex(GlobalSecondaryIndex):
+    """Finds a user's web sessions. It lags by moments: a session made just now may be missing from it."""
+
+    class Meta:
+        index_name = "by_user"
+        projection = KeysOnlyProjection()
+
+    user_id = UnicodeAttribute(hash_key=True)
+    expires_at = NumberAttribute(range_key=True)
+
+
 class Session(Model):
     """Web sessions and sign-in states, under the hash of what the browser holds."""
 
@@ -104,6 +119,7 @@ class Session(Model):
     browser = UnicodeAttribute(null=True)
     expires_at = NumberAttribute()
     ttl = NumberAttribute()
+    by_user = ByUserIndex()
 
 
 def condition_failed(error):

@@ -1,4 +1,4 @@
-"""Dying at the nth outside call of a piece of work, before it is made or after it has taken effect."""
+"""Dying at the nth outside call of a piece of work. Dying after a call is dying before the next one: nothing else is outside."""
 import contextlib
 
 from botocore.client import BaseClient
@@ -13,19 +13,16 @@ class Died(BaseException):
 
 
 @contextlib.contextmanager
-def dying_at(nth, *, after=False):
-    """Inside, the nth call (from 1) of AWS or a processor is the last thing that happens: not made, or made but unanswered."""
+def dying_at(nth):
+    """Inside, only the first nth - 1 calls of AWS and the processors are made."""
     calls, aws, wire = [], BaseClient._make_api_call, Wire.send
 
     def counted(call):
         def made(*args, **kwargs):
             calls.append(1)
-            if len(calls) > nth or len(calls) == nth and not after:
+            if len(calls) >= nth:
                 raise Died
-            answer = call(*args, **kwargs)
-            if len(calls) == nth:
-                raise Died
-            return answer
+            return call(*args, **kwargs)
         return made
 
     BaseClient._make_api_call, Wire.send = counted(aws), counted(wire)
@@ -35,10 +32,10 @@ def dying_at(nth, *, after=False):
         BaseClient._make_api_call, Wire.send = aws, wire
 
 
-def died(work, nth, *, after=False):
+def died(work, nth):
     """True when the work died at its nth call, False when it was done before that."""
     try:
-        with dying_at(nth, after=after):
+        with dying_at(nth):
             work()
         return False
     except Died:

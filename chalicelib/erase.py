@@ -1,0 +1,50 @@
+"""Erase: what is still paid is cancelled first or named, then every session ends and each membership is sent to be erased.
+
+The workers do the rest (chalicelib/anonymise.py): they take what we granted, and when Discord shows none of it any more they
+anonymise what is kept. Pressing again at any time goes on.
+"""
+from chalicelib import cancel, ports, problem
+from chalicelib.domain import ids
+from chalicelib.domain.offers import Server
+from chalicelib.gateways import queues
+from chalicelib.problem import Problem
+from chalicelib.store import members, servers, sessions
+
+
+def erase(*, user, secret, cancel_subscriptions, confirm, deadline):
+    """Nothing of this member's is paid any more, they are signed out everywhere, and their data is being erased.
+
+    Raises Problem 400, 409 (what is still paid, and what to do), and 503 when a cancellation is not confirmed or nothing could
+    be sent: nothing is erased then, and pressing again goes on.
+    """
+    if confirm is not True or not isinstance(cancel_subscriptions, bool):
+        raise problem.bad_request("confirm must be true, and cancel_subscriptions true or false: this cannot be undone.")
+    rows = members.of_user(user)
+    live = [(row, sub) for row in rows for sub in row.subs.values() if not sub.terminal and not ids.is_purchase(sub.key)]
+    if live and not cancel_subscriptions:
+        raise _still_paid(live)
+    details = {"actor": f"member:{user}", "reason": "", "comment": ""}
+    for _, sub in live:     # whatever the offers say: who wants to be erased keeps nothing anyway
+        cancel.settled(cancel.Ask(cancel.CANCEL_NOW, sub.key, details), deadline)
+    try:
+        queues.send_all(queues.MEMBERS, [({"user": user, "server": row.server, "cause": "member:erase", "erase": True,
+                                           "asked": ports.now()}, row.server) for row in rows])
+    except queues.NotSent:
+        raise problem.try_later("Our queue") from None
+    # A crash before this leaves somebody signed in of whom soon nothing is left; pressing again ends that too.
+    sessions.end_all(user)
+    sessions.end(secret=secret)
+    return {"text": "You are signed out everywhere. Your roles are being removed and your data is being erased; it takes a few seconds, "
+                    "or longer while Discord cannot be asked."}
+
+
+def _still_paid(live):
+    known = servers.read_many(list(dict.fromkeys(row.server for row, _ in live)))
+    named = [f"{_offer(sub, known[row.server][0] or Server(row.server, row.server))}" for row, sub in live]
+    return Problem(409, "still-paid", "Something is still paid", f"You still have: {', '.join(named)}.",
+                   "Cancel them first and wait until they have ended, or ask for them to be cancelled at once with it; nothing is refunded.")
+
+
+def _offer(sub, server):
+    bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
+    return f"{bought[0].name if bought else 'a subscription'} in {server.name}"
