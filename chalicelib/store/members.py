@@ -79,8 +79,6 @@ def _put_new(user, server, now, born, condition):
     except PutError as error:
         if not condition_failed(error):
             raise
-        # A row of before there were holds has no map to put one into.
-        _update(user, server, [Membership.holds.set(Membership.holds | {})], Membership.requested.exists())
         return False
 
 
