@@ -5,7 +5,7 @@ A user's Discord id appears only as a short hash (`subject`), enough to follow o
 import functools
 import hashlib
 
-FIELDS = frozenset({"server", "outcome", "cause", "why", "seconds", "kind", "count", "queue", "function", "error", "message_id"})
+FIELDS = frozenset({"server", "account", "outcome", "cause", "why", "seconds", "kind", "count", "queue", "function", "error", "message_id"})
 
 
 @functools.cache
