@@ -49,6 +49,7 @@ class Subscription:
     void: bool = False
     charge: str = ""
     troubled: bool = False
+    unread_since: int = 0   # the first read in a row that failed; 0: the last one told something
 
     @property
     def id(self):
