@@ -15,7 +15,8 @@ _UNFIT = {
     rules.FEES: ("Its Stripe fees are paid by the platform. With direct charges the account pays them itself.", _NEXT),
     rules.LOSSES: ("Its losses are borne by the platform. With direct charges they are not.", _NEXT),
     rules.DASHBOARD: ("It has not the full Stripe Dashboard, which its owner needs for refunds and disputes.", _NEXT),
-    rules.CARDS: ("It may not take card payments yet (capability card_payments).", "Finish the account's set-up in its Stripe Dashboard, then connect it again."),
+    rules.CARDS: ("It may not take card payments yet (capability card_payments).",
+                  "Finish the account's set-up in its Stripe Dashboard, then connect it again."),
     rules.CHARGES: ("It may not charge anybody at present (charges_enabled).", "See what its Stripe Dashboard asks for, then connect it again."),
     rules.MODE: ("It belongs to Stripe's other mode (test or live).", "Connect it in the mode of this installation's key."),
 }
@@ -28,18 +29,16 @@ def connect(*, server_id, account, owner, deadline, transfer=False):
     all of these. Doing it again changes nothing; a crash leaves nothing that doing it again does not mend. Raises Problem
     400, 404 (no such server), 409 (why the account cannot be used, or whose it is) and 503.
     """
-    if not ids.valid("snowflake", server_id) or not ids.valid("snowflake", owner) or not ids.valid("account", account) or account == OPERATOR:
-        raise problem.bad_request("Name a server, a connected account (acct_…) and its owner's Discord id.")
-    server, _ = servers.read(server_id)
-    if server is None:
-        raise problem.not_found()
-    before = accounts.read(account)
-    if before and before.owner != owner and not transfer:
-        raise _taken()
-    _check(account, deadline)
+    before = _usable(account, server_id, owner, deadline, transfer=transfer)
     now = _bind(account, before, server=server_id, owner=owner)
     waiting = _call_members(now) if before and not before.connected else 0
     return {**shown(now), "server": server_id, "members_called": waiting, "released": parked.release(account, deadline=deadline)["released"]}
+
+
+def check(*, server_id, account, owner, deadline, transfer=False):
+    """What `connect` would be about, or the Problem that it would raise; nothing is changed."""
+    before = _usable(account, server_id, owner, deadline, transfer=transfer)
+    return {"account": account, "server": server_id, "owner": owner, "before": shown(before) if before else None}
 
 
 def shown(account):
@@ -92,7 +91,21 @@ def unreachable(key):
                    "Ask the server's owner: they can cancel it in their Stripe Dashboard, or connect the account again.")
 
 
-def _check(account, deadline):
+def _usable(account, server_id, owner, deadline, *, transfer):
+    """The account as it is known here, or None. The server may have it, and Stripe says that it can be used; a Problem otherwise."""
+    if not ids.valid("snowflake", server_id) or not ids.valid("snowflake", owner) or not ids.valid("account", account) or account == OPERATOR:
+        raise problem.bad_request("Name a server, a connected account (acct_…) and its owner's Discord id.")
+    server, _ = servers.read(server_id)
+    if server is None:
+        raise problem.not_found()
+    before = accounts.read(account)
+    if before and before.owner != owner and not transfer:
+        raise _taken()
+    _ask_stripe(account, deadline)
+    return before
+
+
+def _ask_stripe(account, deadline):
     """Stripe says that the account can be used; Problem 409 or 503 otherwise."""
     answer = stripe.read_account(account, deadline=deadline)
     if isinstance(answer, Unknown):
