@@ -397,6 +397,77 @@ def test_I7_C9_an_intent_made_for_one_account_is_not_paid_with_a_subscription_of
     assert product.work() == 0 and parked(A) == ["other_account"] and everything(product) == before
 
 
+def test_I7_A10_one_owners_two_accounts_in_one_server_do_not_pay_for_each_other_either(product):
+    from chalicelib.store import links
+    a, b = Shop(product, A), Shop(product, B)
+    a.furnish()
+    b.connect()
+    links.make_intent("intent-of-B-in-one-server-0", user=ADA, server=SERVER, offer="gold", account=B, now=now(product))
+    a.tell(bought_by_hand(a, "intent-of-B-in-one-server-0"))
+    assert product.work() == 0 and parked(A) == ["other_account"] and product.shown() == set()
+
+
+def test_I7_charges_of_one_account_hold_nothing_that_the_other_sold(product, two):
+    """By the other's charge id; by an intent of the other's that the payment names; by a subscription that is not there."""
+    a, b = two
+    a.holder(user=ADA, server=SERVER)
+    theirs = b.holder(user=BEN, server=OTHER_SERVER)
+    before, held = everything(product), product.row(BEN, OTHER_SERVER).holds
+    intent, = [row for row in links_of(product) if row.get("claimed_by") == b.key_of(theirs)]
+    charge = {"object": "charge", "refunded": True, "amount_refunded": 500, "metadata": {"rolekeep_intent": intent["id"].removeprefix("intent:")}}
+    a.take_in({**a.events()[0], "id": "evt_1ChargeOfB", "type": "charge.refunded", "data": {"object": charge | {"id": list(b.world.all("charge"))[-1]["id"]}}})
+    paid = paid_once_by_hand(a, charge["metadata"]["rolekeep_intent"])
+    a.at_stripe("POST", "/v1/refunds", {"charge": paid})
+    a.take_in(a.events("charge.refunded")[-1])
+    assert product.work() == 0 and everything(product) == before and product.row(BEN, OTHER_SERVER).holds == held
+    assert parked(A) == ["other_account"], "the payment that names B's intent; B's charge is not known at A and asked about again"
+    assert product.delayed("stripe-events") == 1
+
+
+def links_of(product):
+    return [{name: next(iter(value.values())) for name, value in row.items()}
+            for row in product.aws.client("dynamodb").scan(TableName="rolekeep-local-links", ConsistentRead=True)["Items"]]
+
+
+def paid_once_by_hand(shop, intent):
+    """The id of a charge of a one-time payment that the account's owner has taken, with that intent in its metadata."""
+    made = shop.at_stripe("POST", "/v1/products", {"name": "Once"})["id"]
+    price = shop.at_stripe("POST", "/v1/prices", {"product": made, "unit_amount": 500, "currency": "eur"})["id"]
+    session = shop.at_stripe("POST", "/v1/checkout/sessions", {
+        "mode": "payment", "line_items[0][price]": price, "line_items[0][quantity]": 1, "success_url": "https://x.example/",
+        "payment_intent_data[metadata][rolekeep_intent]": intent})
+    browser = shop.product._browser
+    form = next(iter(browser.open(session["url"]).forms))
+    browser.session.post(form["action"], allow_redirects=False, data={**form["fields"], "email": "x@canary.example", "number": GOOD})
+    return list(shop.world.all("charge"))[-1]["id"]
+
+
+def test_I7_a_charge_of_an_account_that_nobody_connected_is_parked_and_never_asked_about(product, shop):
+    stranger = Shop(product, B)
+    event = {**shop.events()[0], "id": "evt_1Stranger", "type": "charge.refunded", "account": B, "data": {"object": {"id": "ch_1Stranger", "object": "charge"}}}
+    assert stranger.take_in(event)["queued"]
+    with product.counted() as seen:
+        assert product.work() == 0
+    assert seen.http == [] and parked(B) == ["unknown_account"]
+
+
+def test_fault_53_a_charge_that_cannot_be_asked_about_is_not_asked_about_every_two_minutes_for_ever(product, shop):
+    key = shop.holder()
+    shop.at_stripe("POST", "/v1/refunds", {"charge": list(shop.world.all("charge"))[-1]["id"], "amount": 100})
+    shop.take_in(shop.events("charge.refunded")[-1])
+    product.order("stripe", method="GET", path="/v1/charges/", do="answer", status=403, body={"error": {}}, times=None)
+    from chalicelib.store import links
+    charge = f"stripe:{A}:{shop.events('charge.refunded')[-1]['data']['object']['id']}"
+    links.link_charge(charge, reason=shop.key_of(key), until=None, now=1)
+    product.work()
+    waits = []
+    for _ in range(8):
+        waits.append(product.row().due_at - now(product))
+        product.time.passes(waits[-1])
+        product.sweep()
+    assert waits[0] == 120 and waits == sorted(waits) and waits[-1] == 3_600 and product.shown() == {GOLD}
+
+
 def bought_by_hand(shop, intent, amount=500):
     """A subscription that the account's owner has made at Stripe, with that intent in its metadata."""
     session = shop.at_stripe("POST", "/v1/checkout/sessions", {

@@ -155,6 +155,30 @@ def test_fault_54_an_unknown_subscription_is_asked_about_once_now_and_then_and_c
     assert tick(product)["released"] == 1 and parked("operator") == []
 
 
+def test_a_parked_charge_is_released_when_what_it_paid_for_is_known_and_not_because_its_own_link_is(product):
+    from chalicelib.store import ledger, links
+    charge, paid = key_of("ch_1Paid"), key_of("sub_1Bought")
+    told = message("ch_1Paid", kind="charge", type="charge.refunded")
+    ledger.park(account="operator", row_id="unknown_link:ch_1Paid", at=int(product.time.at) - 600, data={"why": "unknown_link", "message": told})
+    links.link_charge(charge, reason=paid, until=None, now=1)
+    assert tick(product)["released"] == 0
+    links.link_subscription(paid, user=ADA, server=SERVER, offer="gold", account="operator", now=1)
+    product.time.passes(1_200)
+    assert tick(product)["released"] == 1 and json.loads(product.messages("stripe-events")[0]["body"]) == told
+
+
+def test_a_parked_charge_of_a_purchase_is_released_when_its_intent_is_claimed(product):
+    from chalicelib.store import ledger, links
+    intent = "intent-of-a-purchase-00000"
+    links.make_intent(intent, user=ADA, server=SERVER, offer="gold", account="operator", now=int(product.time.at))
+    ledger.park(account="operator", row_id="unknown_link:ch_1Paid", at=int(product.time.at) - 600, data={
+        "why": "unknown_link", "message": message("ch_1Paid", kind="charge"), "intent": intent})
+    assert tick(product)["released"] == 0
+    links.claim_intent(intent, key_of("cs_test_a1Bought"))
+    product.time.passes(1_200)
+    assert tick(product)["released"] == 1
+
+
 # Many, failing, at once, cut short
 
 
