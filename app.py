@@ -166,6 +166,14 @@ def stripe_webhook():
     return answer(intake.stripe(http.raw_body(request), request.headers.get("stripe-signature")))
 
 
+@app.route("/webhooks/stripe/connect", methods=["POST"], content_types=ANY)
+@answering
+def stripe_connect_webhook():
+    from chalicelib import intake
+    request = app.current_request
+    return answer(intake.stripe(http.raw_body(request), request.headers.get("stripe-signature"), endpoint=intake.CONNECT))
+
+
 # Workers: one per queue. `infra/package.py` switches partial batch failures on; without that, failed records are lost
 
 @app.on_sqs_message(queue=settings.resource("stripe-events"), batch_size=10)
@@ -186,6 +194,12 @@ def members(event):
 def due_sweep(event):
     from chalicelib import sweep
     sweep.due(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
+
+
+@app.schedule(Rate(10, unit=Rate.MINUTES))
+def parked_events(event):
+    from chalicelib import parked
+    parked.run(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
 
 
 def seconds_left(event):

@@ -1,4 +1,6 @@
 """Audit rows: each role change has one written before it and closed after it, with cause, evidence and answers (I9)."""
+import contextlib
+
 from chalicelib import log, ports
 from chalicelib.gateways.outcomes import Done, InDoubt, Refused
 from chalicelib.store import ledger
@@ -35,11 +37,25 @@ def park_unmapped(row, unmapped, *, at):
             log.alarm("parked", server=row.server, why="unmapped_price")
 
 
-def park_event(message, why, *, at):
-    """The event is kept with all that is needed to send it again, and somebody is told."""
+def park_event(message, why, *, at, intent=""):
+    """The event is kept with all that is needed to send it again, and somebody is told. `intent`: which one it names."""
     row_id = f"{why}:{message['id']}"
-    if ledger.park(account=message["account"], row_id=row_id, at=at, data={"why": why, "message": message}):
+    data = {"why": why, "message": message} | ({"intent": intent} if intent else {})
+    if ledger.park(account=message["account"], row_id=row_id, at=at, data=data):
         log.alarm("parked", why=why, kind=message["type"])
+
+
+@contextlib.contextmanager
+def act(account, facts, *, at):
+    """There is an audit row for what is about to be done about a money account; afterwards it says done, or what failed."""
+    subject, row_id = f"account#{account}", f"{at:012d}-{ports.token(6)}"
+    ledger.open_audit(subject=subject, row_id=row_id, at=at, data=facts)
+    try:
+        yield
+    except Exception as error:
+        ledger.close_audit(subject=subject, row_id=row_id, outcome={"result": "failed", "why": type(error).__name__})
+        raise
+    ledger.close_audit(subject=subject, row_id=row_id, outcome={"result": "done"})
 
 
 def _word(answer):

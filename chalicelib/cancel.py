@@ -3,7 +3,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chalicelib import log, ports, problem, profile, view
+from chalicelib import connect, log, ports, problem, profile, view
 from chalicelib.domain import ids
 from chalicelib.domain.offers import Server
 from chalicelib.domain.subscription import Subscription, remembering
@@ -162,10 +162,10 @@ def _abandoned(intent):
 
 
 def _read(key, deadline):
-    """The subscription as the processor says now. Raises Problem 503 when it cannot be read."""
+    """The subscription as the processor says now. Raises Problem 503, or 409 when its account is disconnected."""
     now = stripe.read_subscription(key, read_at=ports.now(), deadline=deadline)
     if not isinstance(now, Subscription):
-        raise problem.try_later("Stripe")
+        raise connect.unreachable(key)
     return now
 
 

@@ -1,7 +1,7 @@
 """Buying: a server-made intent binds the purchase to the member before Stripe hears of it."""
 import functools
 
-from chalicelib import ports, problem, settings
+from chalicelib import connect, ports, problem, settings
 from chalicelib.domain import ids
 from chalicelib.domain import plan as rules
 from chalicelib.domain.subscription import BOUGHT, PROCESSING, UNREAD
@@ -12,12 +12,12 @@ from chalicelib.store import links, members, servers
 
 
 def start(*, user, server_id, offer_id, deadline):
-    """The address of a Stripe Checkout page for this offer. Raises Problem 400, 404, 409 (has it already) or 503."""
+    """The address of a Stripe Checkout page for this offer. Raises Problem 400, 404, 409 (has it already, account off) or 503."""
     if not ids.valid("snowflake", server_id) or not ids.valid("offer", offer_id):
         raise problem.bad_request("server_id and offer_id must name a server and one of its offers.")
     server, _ = servers.read(server_id)
     offer = server.offer(offer_id) if server else None
-    price = next((p for p in offer.prices if p.account == "operator"), None) if offer and offer.visible else None
+    price = connect.price(server, offer) if offer and offer.visible else None
     if price is None:
         raise problem.not_found()
     row = members.read(user, server_id)

@@ -11,6 +11,7 @@ import re
 from chalicelib import log, ports, problem, settings
 from chalicelib.domain import ids
 
+CONNECT = "connect"     # the endpoint for events of connected accounts; the other one is `operator`, for the operator's own
 LARGEST_BODY = 256 * 1024
 TOLERANCE_SECONDS = 300
 _LARGEST_HEADER = 4_096
@@ -27,19 +28,25 @@ _CONCERNS = {
     **{f"refund.{what}": lambda o: ("charge", o.get("charge")) for what in ("created", "updated", "failed")},
     **{f"charge.dispute.{what}": lambda o: ("charge", o.get("charge")) for what in (
         "created", "updated", "closed", "funds_withdrawn", "funds_reinstated")},
+    # Its object is the application: the account stands at the top of the event only (docs.stripe.com/connect/webhooks).
+    "account.application.deauthorized": lambda o: ("account", None),
 }
 
 
-def stripe(body, signature):
+def stripe(body, signature, *, endpoint=ids.OPERATOR):
     """The event is in the queue, or it does not concern us; answers {"received": true, "queued": bool}.
 
-    `body` raw bytes, `signature` the Stripe-Signature header or None. Raises Problem 400 (signature, age, shape) and 413;
-    NotSent when the queue did not take it: the caller answers 5xx and Stripe delivers again.
+    `body` raw bytes, `signature` the Stripe-Signature header or None, `endpoint` operator or connect. Raises Problem 400
+    (signature, age, shape), 404 (no connect endpoint here) and 413; NotSent when the queue did not take it: the caller
+    answers 5xx and Stripe delivers again.
     """
+    secrets = settings.get().stripe_webhook_secrets if endpoint == ids.OPERATOR else settings.get().stripe_connect_webhook_secrets
+    if not secrets:
+        raise problem.not_found()
     if len(body) > LARGEST_BODY:
         raise problem.too_large()
-    verify_stripe(body, signature, secrets=settings.get().stripe_webhook_secrets, wall=ports.wall())
-    message = _thin(_parse(body))
+    verify_stripe(body, signature, secrets=secrets, wall=ports.wall())
+    message = _thin(_parse(body), endpoint)
     if message is None:
         return {"received": True, "queued": False}
     from chalicelib.gateways import queues
@@ -97,8 +104,12 @@ def _no_constant(_):
     raise ValueError("NaN and Infinity are no JSON")
 
 
-def _thin(event):
-    """{event, type, account, kind, id} for the queue, or None for an event that concerns nothing of ours."""
+def _thin(event, endpoint):
+    """{event, type, account, kind, id} for the queue, or None for an event that concerns nothing of ours.
+
+    `endpoint` is in it only when the event came to the wrong one: whose account it is cannot be looked up here, so the
+    worker parks it.
+    """
     find = _CONCERNS.get(event["type"])
     if find is None:
         log.info("intake_ignored", why="type", kind=event["type"][:60].encode("ascii", "replace").decode())
@@ -110,6 +121,8 @@ def _thin(event):
         kind, name = find(event["data"]["object"])
     except (KeyError, TypeError, AttributeError):
         raise _odd("no_object") from None
+    if kind == "account":
+        name = event.get("account")
     if name is None:
         log.info("intake_ignored", why=f"no_{kind}", kind=event["type"])
         return None
@@ -118,7 +131,11 @@ def _thin(event):
     account = event.get("account") or ids.OPERATOR
     if not (ids.valid("event", event.get("id")) and ids.valid(kind, name) and ids.valid("account", account)):
         raise _odd("ids")
-    return {"event": event["id"], "type": event["type"], "account": account, "kind": kind, "id": name}
+    message = {"event": event["id"], "type": event["type"], "account": account, "kind": kind, "id": name}
+    if (account == ids.OPERATOR) == (endpoint == ids.OPERATOR):
+        return message
+    log.alarm("intake_wrong_endpoint", kind=event["type"], why=endpoint)
+    return message | {"endpoint": endpoint}
 
 
 def _bought(session):

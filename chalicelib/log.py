@@ -5,13 +5,22 @@ A user's Discord id appears only as a short hash (`subject`), enough to follow o
 import functools
 import hashlib
 
-FIELDS = frozenset({"server", "outcome", "cause", "why", "seconds", "kind", "count", "queue", "function", "error", "message_id"})
+FIELDS = frozenset({"server", "account", "outcome", "cause", "why", "seconds", "kind", "count", "queue", "function", "error", "message_id"})
+
+
+_stream = None   # None: standard output, where Lambda takes them
+
+
+def send_to(stream):
+    """The lines of this process go to `stream`; called before the first one."""
+    global _stream
+    _stream = stream
 
 
 @functools.cache
 def _logger():
     from aws_lambda_powertools import Logger
-    return Logger(service="rolekeep", location=None, utc=True)
+    return Logger(service="rolekeep", location=None, utc=True, stream=_stream)
 
 
 def info(message, *, user=None, **fields):

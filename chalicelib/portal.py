@@ -1,6 +1,5 @@
 """Stripe's billing portal: a session on our own configuration, made and kept as docs/architecture.md says."""
-from chalicelib import log, ports, problem, profile, settings
-from chalicelib.domain.ids import OPERATOR
+from chalicelib import connect, log, ports, problem, profile, settings
 from chalicelib.gateways import stripe
 from chalicelib.gateways.outcomes import Done, InDoubt, Unknown
 from chalicelib.problem import Problem
@@ -25,12 +24,12 @@ def open_session(*, user, subscription_id, flow, deadline):
     server, _ = servers.read(row.server)
     if not sub.customer:
         raise Problem(409, "not-ready", "Not yet", "The purchase is still being confirmed.", "Try again in a few seconds.")
-    configuration = _configuration(server, deadline)
+    configuration = _configuration(server, sub, deadline)
     answer = stripe.start_portal(sub.account, customer=sub.customer, configuration=configuration, flow=_flow(flow, sub),
                                  return_url=return_url(), deadline=deadline)
     if not isinstance(answer, Done):
         log.alarm("portal_session_failed", server=row.server, why=answer.why)
-        raise problem.try_later("Stripe")
+        raise connect.unreachable(sub.key)
     return answer.value["url"]
 
 
@@ -65,45 +64,46 @@ def drift(wanted, actual, path=""):
     return [] if same else [path]
 
 
-def _configuration(server, deadline):
-    """The id of the server's own configuration, made if there is none and repaired if it has drifted."""
+def _configuration(server, sub, deadline):
+    """The id of the server's own configuration at the account, made if there is none and repaired if it has drifted."""
     if server is None or not server.terms_url:
         raise Problem(409, "terms-missing", "The billing portal is not set up yet",
                       "The server's owner must add a link to their own terms of service before the portal can be opened.",
                       "Ask the server's owner. Cancel, undo and restore work here all the same.")
-    wanted = required(server)
-    if not server.portal_configuration:
-        return _create(server, wanted, deadline)
-    actual = stripe.portal_configuration(OPERATOR, server.portal_configuration, deadline=deadline)
+    wanted, ours = required(server), server.portal_configurations.get(sub.account, "")
+    if not ours:
+        return _create(server, sub, wanted, deadline)
+    actual = stripe.portal_configuration(sub.account, ours, deadline=deadline)
     if isinstance(actual, Unknown):
         if actual.why != "stripe_404":
-            raise problem.try_later("Stripe")
-        return _create(server, wanted, deadline)
+            raise connect.unreachable(sub.key)
+        return _create(server, sub, wanted, deadline)
     wrong = drift(wanted, actual) + ([] if actual["active"] else ["active"])
     if wrong:
         log.alarm("portal_drift", server=server.id, count=len(wrong), why=",".join(wrong))
-        _sent(stripe.update_portal_configuration(
-            OPERATOR, server.portal_configuration, {**wanted, "active": True}, deadline=deadline,
+        _sent(sub, stripe.update_portal_configuration(
+            sub.account, ours, {**wanted, "active": True}, deadline=deadline,
             idempotency_key=f"portal-repair-{ports.token()}"))      # setting the same twice is setting it once
-    return server.portal_configuration
+    return ours
 
 
-def _create(server, wanted, deadline):
+def _create(server, sub, wanted, deadline):
     """The id of a new configuration, or of the one that somebody else stored meanwhile (ours then stays unused)."""
     params = {**wanted, "name": "Rolekeep", "metadata": {"rolekeep_server": server.id}}
     params["features"] = {**wanted["features"], "customer_update": {
         "enabled": True, "allowed_updates": ["address", "email", "name", "phone"]}}
-    made = _sent(stripe.create_portal_configuration(OPERATOR, params, idempotency_key=f"portal-create-{ports.token()}", deadline=deadline))
-    if servers.adopt_portal_configuration(server.id, made["id"], instead_of=server.portal_configuration):
+    made = _sent(sub, stripe.create_portal_configuration(
+        sub.account, params, idempotency_key=f"portal-create-{ports.token()}", deadline=deadline))
+    if servers.adopt_portal_configuration(server.id, sub.account, made["id"], instead_of=server.portal_configurations.get(sub.account, "")):
         return made["id"]
-    return servers.read(server.id)[0].portal_configuration
+    return servers.read(server.id)[0].portal_configurations[sub.account]
 
 
-def _sent(answer):
+def _sent(sub, answer):
     if isinstance(answer, Done):
         return answer.value
     log.alarm("portal_configuration_failed", why=answer.why, kind="in_doubt" if isinstance(answer, InDoubt) else "refused")
-    raise problem.try_later("Stripe")
+    raise connect.unreachable(sub.key)
 
 
 def _flow(flow, sub):

@@ -1,5 +1,6 @@
 """The member's one page, from stored state alone: it answers while Stripe, PayPal and Discord are down."""
 from chalicelib import ports, signin, view
+from chalicelib.domain.ids import OPERATOR
 from chalicelib.domain.offers import Server
 from chalicelib.store import members, servers
 
@@ -8,7 +9,8 @@ def profile(secret, member):
     """The profile of the signed-in member. One query for the memberships, one batch read for names and offers."""
     now, wall = ports.now(), ports.wall()
     rows = members.of_user(member.user)
-    known = servers.read_many([row.server for row in rows])
+    paid_through = {sub.account for row in rows for sub in row.subs.values()}
+    known = servers.read_many([row.server for row in rows], accounts=paid_through - {OPERATOR})
     shown = [view.membership(row, server or Server(row.server, row.server), _closed_why(closed, wall), now=now)
              for row in rows for server, closed in [known[row.server]] if row.subs or row.roles]
     return {

@@ -310,7 +310,8 @@ class _Round:
         return self.clock + min(int(seconds) + 1, LONGEST_WAIT_SECONDS)
 
     def _due(self, roles, *, look_at, checked_at):
-        retries = [self.clock + UNKNOWN_RETRY_SECONDS] if self.unread or self.unasked else []
+        unknown = [*self.unread, *(self.row.holds.get(key) for key in self.unasked)]
+        retries = [self.clock + _unread_wait(one, self.clock) for one in unknown]
         return rules.due(self.subs.values(), roles, self.server, clock=self.clock, holds=self.holds.values(), retries=retries,
                          look_at=look_at, checked_at=checked_at)
 
@@ -320,8 +321,8 @@ class _Round:
         self._note("not_in_server" if self.absent and self.wants else "nothing_to_do")
         if self._leaving() and not self.unread and self.look_at is None and all(r.state == rules.ABSENT for r in roles.values()):
             return self._bury(roles)
-        if members.finish(self.row, roles=roles, facts=self.facts, holds=self.asked, lookups=self.unasked, due_at=due_at,
-                          look_at=self.look_at, checked_at=self.checked_at):
+        if members.finish(self.row, roles=roles, lookups=self.unasked, due_at=due_at, look_at=self.look_at,
+                          checked_at=self.checked_at, **self._learned()):
             return SETTLED
         return self._newer(roles)
 
@@ -349,4 +350,18 @@ class _Round:
         ends = self._due(self.roles, look_at=None, checked_at=self.clock) if self.server else None
         due_at = then if ends is None else min(then, ends)
         self._note("waits")
-        return PAUSED if members.pause(self.row, roles=self.roles, facts=self.facts, holds=self.asked, due_at=due_at) else LOST
+        return PAUSED if members.pause(self.row, roles=self.roles, due_at=due_at, **self._learned()) else LOST
+
+    def _learned(self):
+        """{facts, holds} to be stored: what was read; and of what could not be, since when it cannot."""
+        def failing(known):
+            return [replace(one, unread_since=one.unread_since or self.clock) for one in known]
+
+        unasked = [self.row.holds[key] for key in self.unasked if key in self.row.holds]
+        return {"facts": [*self.facts, *failing(self.unread)], "holds": [*self.asked, *failing(unasked)]}
+
+
+def _unread_wait(known, clock):
+    """Seconds until a read that failed is made again: as long as it has been failing. An account may be gone for months."""
+    failing = clock - (known and known.unread_since or clock)
+    return min(max(failing, UNKNOWN_RETRY_SECONDS), LONGEST_WAIT_SECONDS)

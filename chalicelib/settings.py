@@ -32,6 +32,7 @@ class Settings:
     stripe_api_base: str
     stripe_api_key: str
     stripe_webhook_secrets: tuple
+    stripe_connect_webhook_secrets: tuple
     discord_api_base: str
     discord_authorize_url: str
     discord_client_id: str
@@ -77,12 +78,16 @@ def resource(name):
 def get():
     """The settings of this process. Raises BadSetting, naming the setting, when one is missing or not usable."""
     live = stage() != LOCAL
+    own, connect = _webhook_secrets("STRIPE_WEBHOOK_SECRET"), _connect_webhook_secrets()
+    if set(own) & set(connect):
+        raise BadSetting("STRIPE_CONNECT_WEBHOOK_SECRET must not be a secret of STRIPE_WEBHOOK_SECRET: each endpoint has its own")
     return Settings(
         stage=stage(),
         public_url=_url("PUBLIC_URL", https=live),
         stripe_api_base=_fixed("STRIPE_API_BASE", STRIPE_API, live=live),
         stripe_api_key=_matching("STRIPE_API_KEY", _STRIPE_KEY, "a secret or restricted key (sk_… or rk_…)"),
-        stripe_webhook_secrets=_webhook_secrets(),
+        stripe_webhook_secrets=own,
+        stripe_connect_webhook_secrets=connect,
         discord_api_base=_fixed("DISCORD_API_BASE", DISCORD_API, live=live),
         discord_authorize_url=_fixed("DISCORD_AUTHORIZE_URL", DISCORD_AUTHORIZE, live=live),
         discord_client_id=_matching("DISCORD_CLIENT_ID", re.compile(r"[0-9]{17,20}"), "the application's id"),
@@ -106,11 +111,16 @@ def _matching(name, pattern, what):
     return value
 
 
-def _webhook_secrets():
-    values = tuple(os.environ.get("STRIPE_WEBHOOK_SECRET", "").split(","))
+def _webhook_secrets(name):
+    values = tuple(os.environ.get(name, "").split(","))
     if not all(_WEBHOOK_SECRET.fullmatch(value) for value in values):
-        raise BadSetting("STRIPE_WEBHOOK_SECRET must be one whsec_… secret, or several with commas while rotating")
+        raise BadSetting(f"{name} must be one whsec_… secret, or several with commas while rotating")
     return values
+
+
+def _connect_webhook_secrets():
+    """Empty where nobody sells through a connected account: then there is no endpoint for their events."""
+    return _webhook_secrets("STRIPE_CONNECT_WEBHOOK_SECRET") if os.environ.get("STRIPE_CONNECT_WEBHOOK_SECRET") else ()
 
 
 def _url(name, *, https):

@@ -21,6 +21,12 @@ WHY = {
     "working": ("Your role is being set. It takes a few seconds.", ""),
     "ending": ("Your role is being removed. It takes a few seconds.", ""),
 }
+# Why nothing can be done here with a subscription: Stripe lets us neither read nor change what it is paid through.
+_DISCONNECTED = {
+    "code": "account_disconnected",
+    "text": "The server's owner has disconnected the Stripe account that this is paid through, so it cannot be shown up to date, managed or cancelled here. "
+            "Your roles stay as they are.",
+    "next": "Ask the server's owner: they can cancel it in their Stripe Dashboard, or connect the account again."}
 _OTHER = ("Discord refused this role. It is tried again by itself.", "Ask the server's owner.")
 
 
@@ -88,7 +94,8 @@ def subscription(sub, holds, server, *, now):
         "cancel_scheduled": sub.scheduled,
         **{name: iso(value) if name.endswith(("_at", "_until")) else value for name, value in ends.items()},
         "ended_at": iso(sub.ended_at), "as_of": iso(sub.read_at) if sub.read_at else None,
-        "actions": actions(sub, ends["state"]) + _at_once(sub, server),
+        **({"why": _DISCONNECTED, "actions": []} if sub.account in server.disconnected and not sub.terminal
+           else {"why": None, "actions": actions(sub, ends["state"]) + _at_once(sub, server)}),
     }
 
 

@@ -2,19 +2,19 @@
 import json
 import re
 
-from chalicelib import audit, log, ports
+from chalicelib import audit, connect, log, ports
 from chalicelib.domain import ids
 from chalicelib.domain.holds import Hold
 from chalicelib.gateways import queues, stripe
 from chalicelib.gateways.outcomes import OutOfTime, Unknown
 from chalicelib.reconcile import Look, reconcile
-from chalicelib.store import links, members
+from chalicelib.store import accounts, links, members
 
 VERSIONS = (queues.MESSAGE_VERSION - 1, queues.MESSAGE_VERSION)
 RECORD_SECONDS = 30     # a record is not started with less than this left: one fetch, one role change and the writes fit
 UNKNOWN_TRIES = 12
 NOT_CLAIMED = "not_claimed"
-LACKS = {"stripe_404": "unknown_subscription", NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end
+LACKS = {"stripe_404": "unknown_subscription", "other_mode": "unknown_subscription", NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end
 MARGIN_SECONDS = 3      # what is left of the function's time after the last outside call
 
 
@@ -45,6 +45,10 @@ def stripe_event(message, *, deadline):
     """The member whom this event concerns has been looked at, or the event is parked, or comes again by itself."""
     message = _newest(message)
     account, event, kind = _checked(message, "account", "account"), _checked(message, "event", "event"), message.get("kind")
+    if "endpoint" in message:   # it came where events of this account do not belong (intake): never state
+        return audit.park_event(message, "wrong_endpoint" if accounts.serves(account) else "unknown_account", at=ports.now())
+    if kind == "account":
+        return _account(message, account, deadline)
     if kind not in (*ids.REASONS, "charge"):
         raise Unusable("no usable kind")
     key = ids.key(account, _checked(message, "id", kind))
@@ -85,10 +89,22 @@ def _erasing(message):
     return {"as": ports.token(12), "asked": message["asked"]}
 
 
+def _account(message, account, deadline):
+    """The account's state here is as Stripe says, or the message comes again by itself."""
+    try:
+        answer = connect.deauthorized(_checked(message, "id", "account"), event=message["event"], deadline=deadline)
+    except OutOfTime:
+        answer = Unknown("out_of_time")
+    if isinstance(answer, Unknown):
+        _again(message, answer.why)
+
+
 def _charged(message, key, account, deadline):
     """A Hold that says what this charge paid for, now linked; None when it is nothing of ours, was parked, or must come again."""
     if known := links.of_charge(key):
         return Hold(key, *known)
+    if not accounts.serves(account):
+        return audit.park_event(message, "unknown_account", at=ports.now())
     try:
         paid = stripe.paid_for(key, deadline=deadline)
     except OutOfTime:
@@ -109,9 +125,9 @@ def _claimed(message, intent, account):
     """The key of the purchase that claimed this checkout intent, or None when the event was parked or must come again."""
     bound = links.of_intent(intent)
     if bound is None or bound.account != account:
-        return audit.park_event(message, "unknown_link" if bound is None else "other_account", at=ports.now())
+        return audit.park_event(message, "unknown_link" if bound is None else "other_account", at=ports.now(), intent=intent)
     if bound.claimed_by is None:    # the event of the purchase itself is still to come
-        return _again(message, NOT_CLAIMED)
+        return _again(message, NOT_CLAIMED, intent=intent)
     return bound.claimed_by
 
 
@@ -127,7 +143,7 @@ def _identify(message, key, account, deadline):
     The subscription names a checkout intent; that is a claim, and our own intent row is the binding. The link is written
     before the request that needs it: a crash in between leaves nothing that a redelivery does not repeat.
     """
-    if account != "operator":
+    if not accounts.serves(account):
         return audit.park_event(message, "unknown_account", at=ports.now())
     try:
         intent = stripe.intent_of(key, deadline=deadline)
@@ -137,16 +153,16 @@ def _identify(message, key, account, deadline):
         return _again(message, intent.why)
     bound = links.of_intent(intent, now=ports.now()) if intent else None
     if bound is None:
-        return audit.park_event(message, "unknown_link", at=ports.now())
-    if bound.account != account:
-        return audit.park_event(message, "other_account", at=ports.now())
+        return audit.park_event(message, "unknown_link", at=ports.now(), intent=intent)
+    if bound.account != account or not accounts.serves(account, bound.server):
+        return audit.park_event(message, "other_account", at=ports.now(), intent=intent)
     if not links.claim_intent(intent, key):
-        return audit.park_event(message, "intent_claimed", at=ports.now())
+        return audit.park_event(message, "intent_claimed", at=ports.now(), intent=intent)
     links.link_subscription(key, user=bound.user, server=bound.server, offer=bound.offer, account=account, now=bound.made_at)
     return bound
 
 
-def _again(message, why):
+def _again(message, why, *, intent=""):
     """The same message comes again later, for as long as the processor cannot be asked: a wait fills no dead letters.
 
     What Stripe still does not know after about two hours is parked, and so is a charge whose purchase nobody has told us of
@@ -154,7 +170,7 @@ def _again(message, why):
     """
     tries = min(int(message.get("tries", 0)), 20)
     if why in LACKS and tries >= UNKNOWN_TRIES:
-        return audit.park_event(message, LACKS[why], at=ports.now())
+        return audit.park_event(message, LACKS[why], at=ports.now(), intent=intent)
     delay = min(10 * 2 ** tries, queues.LONGEST_DELAY)
     queues.send(queues.STRIPE_EVENTS, message | {"tries": tries + 1}, delay=delay)
     log.alarm("identify_later", why=why, seconds=delay)

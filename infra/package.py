@@ -36,6 +36,8 @@ PARAMETERS = {
                        "Description": "A Stripe key, best a restricted one"},
     "STRIPE_WEBHOOK_SECRET": {"NoEcho": True, "AllowedPattern": "whsec_.{16,}(,whsec_.{16,})*",
                               "Description": "The endpoint's signing secret; two with a comma while rotating"},
+    "STRIPE_CONNECT_WEBHOOK_SECRET": {"NoEcho": True, "Default": "", "AllowedPattern": "(whsec_.{16,}(,whsec_.{16,})*)?",
+                                      "Description": "The same for the endpoint of connected accounts; empty: there is none"},
 }
 
 

@@ -20,7 +20,8 @@ _HARMLESS = ("won", "prevented", "warning_needs_response", "warning_under_review
 @dataclass(frozen=True)
 class Hold:
     """What is known of one charge: `reason` the key of what it paid for, `until` the end of the period it paid for (None: no
-    period), `amount` and `refunded` in the currency's smallest unit, `dispute` "", open, lost or over. `read_at` 0: not asked yet.
+    period), `amount` and `refunded` in the currency's smallest unit, `dispute` "", open, lost or over. `read_at` 0: not asked yet;
+    `unread_since`: the first read in a row that failed, or 0.
     """
     key: str
     reason: str
@@ -29,6 +30,7 @@ class Hold:
     refunded: int = 0
     dispute: str = ""
     read_at: int = 0
+    unread_since: int = 0
 
     @property
     def unsettled(self):
@@ -62,7 +64,7 @@ def from_stripe(hold, charge, disputes, *, read_at):
         if charge["id"] != hold.key.rsplit(":", 1)[1]:
             raise Unreadable("the answer is another charge's")
         return replace(hold, amount=_amount(charge["amount"]), refunded=_amount(charge["amount_refunded"]),
-                       dispute=_dispute([dispute["status"] for dispute in disputes]), read_at=read_at)
+                       dispute=_dispute([dispute["status"] for dispute in disputes]), read_at=read_at, unread_since=0)
     except (KeyError, TypeError) as error:
         raise Unreadable(f"a charge of an unknown shape ({type(error).__name__})") from None
 

@@ -1,5 +1,5 @@
 """Offers of a server: which roles a price buys, and for how long after a failed payment."""
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chalicelib.domain.subscription import Terms
 
@@ -48,7 +48,10 @@ class Offer:
 
 @dataclass(frozen=True)
 class Server:
-    """A server's settings: its name, its offers, whose money accounts it may use, its Stripe portal set-up."""
+    """A server's settings: its name, its offers, whose money accounts it may use, its Stripe portal set-up by account.
+
+    `disconnected`: those of its accounts that Stripe does not let us call any more, where the reader asked for it.
+    """
     id: str
     name: str
     offers: tuple = ()
@@ -56,7 +59,8 @@ class Server:
     accounts: tuple = ("operator",)
     terms_url: str = ""
     privacy_url: str = ""
-    portal_configuration: str = ""
+    portal_configurations: dict = field(default_factory=dict)
+    disconnected: frozenset = frozenset()
 
     def offer(self, offer_id):
         """The offer of that id, or None."""
@@ -98,9 +102,15 @@ def from_item(server_id, item):
         id=server_id, name=item["name"], role_names=dict(item.get("role_names") or {}),
         accounts=tuple(item.get("accounts") or ("operator",)),
         terms_url=item.get("terms_url") or "", privacy_url=item.get("privacy_url") or "",
-        portal_configuration=item.get("portal_configuration") or "",
+        portal_configurations=_portal_configurations(item),
         offers=tuple(_offer(offer_id, offer) for offer_id, offer in sorted(
             (item.get("offers") or {}).items(), key=lambda pair: (pair[1].get("order", 0), pair[0]))))
+
+
+def _portal_configurations(item):
+    """{account: configuration id}; settings of before there were connected accounts had one, the operator's."""
+    before = {"operator": item["portal_configuration"]} if item.get("portal_configuration") else {}
+    return before | dict(item.get("portal_configurations") or {})
 
 
 def _offer(offer_id, offer):

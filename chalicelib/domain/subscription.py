@@ -52,6 +52,7 @@ class Subscription:
     schedule: str = ""
     charge: str = ""
     troubled: bool = False
+    unread_since: int = 0   # the first read in a row that failed; 0: the last one told something
 
     @property
     def id(self):

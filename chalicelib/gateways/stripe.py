@@ -42,6 +42,11 @@ def read_subscription(key, *, read_at, deadline):
         return Unknown("unreadable")
 
 
+def read_account(account, *, deadline):
+    """The connected account as a dict, or Unknown; 403 and 404: not connected to us (docs.stripe.com/api/accounts/retrieve)."""
+    return _read(lambda api, options: api.accounts.retrieve(account, None, options), ids.OPERATOR, deadline)
+
+
 def read_hold(hold, *, read_at, deadline):
     """The hold with what Stripe says now of its charge and its disputes, or Unknown."""
     _, account, charge = ids.parse(hold.key)
@@ -208,10 +213,14 @@ def _update(key, params, idempotency_key, deadline):
 
 def _retrieve(key, deadline):
     _, account, name = ids.parse(key)
-    if not ids.is_purchase(key):
-        return _read(lambda api, options: api.subscriptions.retrieve(name, None, options), account, deadline)
-    shown = {"expand": ["payment_intent.latest_charge", "line_items"]}
-    return _read(lambda api, options: api.checkout.sessions.retrieve(name, shown, options), account, deadline)
+    if ids.is_purchase(key):
+        shown = {"expand": ["payment_intent.latest_charge", "line_items"]}
+        found = _read(lambda api, options: api.checkout.sessions.retrieve(name, shown, options), account, deadline)
+    else:
+        found = _read(lambda api, options: api.subscriptions.retrieve(name, None, options), account, deadline)
+    if not isinstance(found, Unknown) and found.get("livemode") is not settings.get().stripe_livemode:
+        return Unknown("other_mode")    # test money is no reason for a role where people pay, and the other way round
+    return found
 
 
 def _read(call, account, deadline):

@@ -1,4 +1,5 @@
 """The ledger: audit rows (written before an effect, closed after it), money intents, and parked events."""
+import zlib
 from dataclasses import dataclass
 
 from pynamodb.exceptions import DeleteError, DoesNotExist, PutError, UpdateError
@@ -7,6 +8,9 @@ from chalicelib.store.tables import Ledger, condition_failed
 
 AUDIT_DAYS = 400
 OPEN = "open"     # the id of the one open money intent of a subscription
+RELEASED_DAYS = 90
+PARKED_SHARDS = 16
+PARKED_FIRST_SECONDS, PARKED_MOST_SECONDS = 600, 86_400     # between two tries of a parked event
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,15 @@ def _remove_open(entry, condition):
 
 
 def park(*, account, row_id, at, data):
-    """The event is kept where somebody is told; parking the same thing again leaves one row. True when it is new."""
+    """The event is kept where somebody is told, and tried again later; parking the same thing again leaves one row.
+
+    True when it is new, when what it lacked was there and is gone again, or when it is just being released: then the
+    release does not close it.
+    """
+    free = Ledger.subject.does_not_exist() | Ledger.outcome.exists() | Ledger.releasing.exists()
     try:
-        Ledger(f"parked#{account}", row_id, kind="parked", at=at, data=data).save(Ledger.subject.does_not_exist())
+        Ledger(_parked_subject(account), row_id, kind="parked", at=at, data=data, parked_shard=parked_shard(account, row_id),
+               look_at=at + PARKED_FIRST_SECONDS).save(free)
         return True
     except PutError as error:
         if condition_failed(error):
@@ -150,9 +160,67 @@ def park(*, account, row_id, at, data):
         raise
 
 
-def parked(account, *, limit=100):
-    """What is parked for this account."""
-    return [_entry(item) for item in Ledger.query(f"parked#{account}", limit=limit, consistent_read=True)]
+def parked_shard(account, row_id):
+    """Which partition of the index `parked` the row waits in: what one account lacks of one kind waits together."""
+    return zlib.crc32(f"{account}:{row_id.split(':')[0]}".encode()) % PARKED_SHARDS
+
+
+def parked(account, *, limit=None):
+    """What is parked for this account and not released, in no order of time; pages are fetched as they are needed."""
+    return [_entry(item) for item in Ledger.query(_parked_subject(account), limit=limit, consistent_read=True, page_size=100)
+            if item.outcome is None]
+
+
+def parked_one(account, row_id):
+    """The parked event of that id, released or not, or None."""
+    try:
+        return _entry(Ledger.get(_parked_subject(account), row_id, consistent_read=True))
+    except DoesNotExist:
+        return None
+
+
+def due_parked(shard, *, now, limit, after=None):
+    """(rows [(account, id, parked at, to be tried at)], cursor) of one partition, what is due longest first; the index lags."""
+    found = Ledger.parked.query(shard, Ledger.look_at <= now, limit=limit, last_evaluated_key=after)
+    rows = [(item.subject.removeprefix("parked#"), item.id, int(item.at), int(item.look_at)) for item in found]
+    return rows, found.last_evaluated_key
+
+
+def try_parked(account, row_id, *, at, seen, now):
+    """The row, which the caller alone tries now; None when somebody else does, or it was released.
+
+    The next try comes after as long as it has been parked (since `at`): the older, the less often.
+    """
+    later = now + min(max(now - at, PARKED_FIRST_SECONDS), PARKED_MOST_SECONDS)
+    return _change_parked(Ledger(_parked_subject(account), row_id), [Ledger.look_at.set(later)],
+                          (Ledger.look_at == seen) & Ledger.outcome.does_not_exist())
+
+
+def begin_release(entry, *, token):
+    """False when the row was released meanwhile. From now on whoever parks it anew keeps it from being closed."""
+    item = Ledger(entry.subject, entry.id)
+    return _change_parked(item, [Ledger.releasing.set(token)], Ledger.subject.exists() & Ledger.outcome.does_not_exist()) is not None
+
+
+def close_parked(entry, *, token, at, outcome):
+    """True when the row is closed and kept for a while; False when it was parked anew since `begin_release`."""
+    actions = [Ledger.outcome.set(outcome | {"at": at}), Ledger.ttl.set(at + RELEASED_DAYS * 86_400), Ledger.parked_shard.remove(),
+               Ledger.look_at.remove(), Ledger.releasing.remove()]
+    return _change_parked(Ledger(entry.subject, entry.id), actions, Ledger.releasing == token) is not None
+
+
+def _parked_subject(account):
+    return f"parked#{account}"
+
+
+def _change_parked(item, actions, condition):
+    try:
+        item.update(actions, condition=condition)
+    except UpdateError as error:
+        if condition_failed(error):
+            return None
+        raise
+    return _entry(item)
 
 
 def _entry(item):

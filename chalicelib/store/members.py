@@ -244,6 +244,16 @@ def due(shard_number, *, now, limit, after=None):
     return rows, found.last_evaluated_key
 
 
+def of_server(server_id, *, page=100):
+    """Yield the users of this server's memberships, a page at a time; the index lags."""
+    cursor, more = None, True
+    while more:
+        found = Membership.by_server.query(server_id, limit=page, last_evaluated_key=cursor)
+        yield [item.user_id for item in found]
+        cursor = found.last_evaluated_key
+        more = cursor is not None
+
+
 def push_due(user, server, *, seen, later):
     """The row, due at `seen`, is due at `later` instead, so that the next tick does not send it again; False if it moved."""
     try:    # by the connection, which reads nothing back: a row that cannot be read must not stop the sweep of all others

@@ -4,7 +4,9 @@ from dataclasses import replace
 from pynamodb.exceptions import UpdateError
 
 from chalicelib.domain.closed import EVERYWHERE, Closed
+from chalicelib.domain.ids import OPERATOR
 from chalicelib.domain.offers import from_item
+from chalicelib.store import accounts as store_accounts
 from chalicelib.store.tables import ServerItem, condition_failed
 
 _SETTINGS, _DISCORD, _DIRECTORY = "settings", "discord", "directory"
@@ -22,12 +24,17 @@ def read(server_id):
     return server, closed
 
 
-def read_many(server_ids):
-    """{server id: (Server or None, [Closed])} in one batch read (eventually consistent: for showing only)."""
+def read_many(server_ids, *, accounts=()):
+    """{server id: (Server or None, [Closed])} in one batch read (eventually consistent: for showing only).
+
+    `accounts`: the connected accounts of which each Server is to say whether they are disconnected.
+    """
     keys = [(server, kind) for server in server_ids for kind in (_SETTINGS, _DISCORD)]
+    keys += [(store_accounts.ACCOUNT, account) for account in accounts]
     items = list(ServerItem.batch_get([*keys, (EVERYWHERE, _DISCORD)])) if keys else []
+    off = frozenset(i.kind for i in items if i.server_id == store_accounts.ACCOUNT and i.state != store_accounts.CONNECTED)
     closed = [Closed(i.server_id, float(i.closed_until), i.why, i.token_mark) for i in items if i.closed_until is not None]
-    settings = {i.server_id: from_item(i.server_id, i.settings.as_dict()) for i in items if i.kind == _SETTINGS}
+    settings = {i.server_id: replace(from_item(i.server_id, i.settings.as_dict()), disconnected=off) for i in items if i.kind == _SETTINGS}
     return {server: (settings.get(server), [c for c in closed if c.scope in (server, EVERYWHERE)])
             for server in server_ids}
 
@@ -43,13 +50,36 @@ def write(server_id, settings):
     ServerItem(_DIRECTORY, server_id).save()
 
 
-def adopt_portal_configuration(server_id, configuration, *, instead_of=""):
-    """True when `configuration` is the server's portal configuration; False when another one was stored meanwhile."""
-    field = ServerItem.settings["portal_configuration"]
-    unset = field.does_not_exist() | (field == "")
+def use_account(server_id, account):
+    """The server may use this money account; nothing changes when it may already. False when the server is not known."""
+    item = next(iter(ServerItem.batch_get([(server_id, _SETTINGS)], consistent_read=True)), None)
+    if item is None:
+        return False
+    before = item.settings.as_dict().get("accounts")
+    if account in (before or [OPERATOR]):
+        return True
+    field = ServerItem.settings["accounts"]
+    if _conditional(server_id, [field.set([*(before or [OPERATOR]), account])], (field == before) if before else field.does_not_exist()):
+        return True
+    return use_account(server_id, account)  # somebody else changed the list meanwhile
+
+
+def adopt_portal_configuration(server_id, account, configuration, *, instead_of=""):
+    """True when `configuration` is the server's portal configuration at this account; False when another was stored meanwhile."""
+    every = ServerItem.settings["portal_configurations"]
+    field, before = every[account], ServerItem.settings["portal_configuration"]     # `before`: the operator's, of older settings
+    ServerItem(server_id, _SETTINGS).update([every.set(every | {})])
+    condition = field == instead_of if instead_of else field.does_not_exist()
+    if account == OPERATOR:
+        condition = condition | (field.does_not_exist() & (before == instead_of)) if instead_of else condition & (
+            before.does_not_exist() | (before == ""))
+    return _conditional(server_id, [field.set(configuration)], condition)
+
+
+def _conditional(server_id, actions, condition):
+    """True when the settings are changed so; False when the condition did not hold."""
     try:
-        ServerItem(server_id, _SETTINGS).update([field.set(configuration)],
-                                                condition=(field == instead_of) if instead_of else unset)
+        ServerItem(server_id, _SETTINGS).update(actions, condition=condition)
         return True
     except UpdateError as error:
         if condition_failed(error):

@@ -1,6 +1,6 @@
 """The pynamodb models: five tables, one connection, explicit time-outs. Every write is made in the modules beside this one."""
 from pynamodb.attributes import BooleanAttribute, MapAttribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
-from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 from pynamodb.models import Model
 
 from chalicelib import settings
@@ -29,6 +29,17 @@ class DueIndex(GlobalSecondaryIndex):
     due_at = NumberAttribute(range_key=True)
 
 
+class ByServerIndex(GlobalSecondaryIndex):
+    """Finds the memberships of a server. It lags."""
+
+    class Meta:
+        index_name = "by_server"
+        projection = KeysOnlyProjection()
+
+    server_id = UnicodeAttribute(hash_key=True)
+    user_id = UnicodeAttribute(range_key=True)
+
+
 class Membership(Model):
     """One member of one server: the user-server-role mapping. Field meanings: chalicelib/store/members.py."""
 
@@ -52,6 +63,7 @@ class Membership(Model):
     born = NumberAttribute(null=True)
     ttl = NumberAttribute(null=True)
     due = DueIndex()
+    by_server = ByServerIndex()
 
 
 class Link(Model):
@@ -72,15 +84,31 @@ class Link(Model):
 
 
 class ServerItem(Model):
-    """A server's settings (kind `settings`), what closes its Discord calls (`discord`), or a directory entry."""
+    """A server's settings (kind `settings`), what closes its Discord calls (`discord`), a directory entry, or a money account."""
 
     Meta = _meta("servers")
     server_id = UnicodeAttribute(hash_key=True)
     kind = UnicodeAttribute(range_key=True)
     settings = MapAttribute(null=True)
+    owner_id = UnicodeAttribute(null=True)
+    servers = UnicodeSetAttribute(null=True)
+    state = UnicodeAttribute(null=True)
+    since = NumberAttribute(null=True)
     closed_until = NumberAttribute(null=True)
     why = UnicodeAttribute(null=True)
     token_mark = UnicodeAttribute(null=True)
+
+
+class ParkedIndex(GlobalSecondaryIndex):
+    """Finds parked events that it is time to try again, of every account. It lags: it only finds work."""
+
+    class Meta:
+        index_name = "parked"
+        projection = IncludeProjection(["at"])
+
+    parked_shard = NumberAttribute(hash_key=True)
+    look_at = NumberAttribute(range_key=True)
+    at = NumberAttribute()
 
 
 class Ledger(Model):
@@ -93,7 +121,11 @@ class Ledger(Model):
     at = NumberAttribute()
     data = MapAttribute()
     outcome = MapAttribute(null=True)
+    parked_shard = NumberAttribute(null=True)
+    look_at = NumberAttribute(null=True)
+    releasing = UnicodeAttribute(null=True)
     ttl = NumberAttribute(null=True)
+    parked = ParkedIndex()
 
 
 class ByUserIndex(GlobalSecondaryIndex):

@@ -30,6 +30,7 @@ function card(page, server, sub) {
     el("div", { class: "card-top" }, el("h4", { id }, name), badge(sub.state, T.state[sub.state] ?? T.state.unknown)),
     el("p", { class: "quiet" }, [sub.price ? price(sub.price) : "", T.paidThrough[sub.processor] ?? sub.processor].filter(Boolean).join(" · ")),
     el("p", {}, meaning(page, sub)),
+    sub.why ? el("p", { class: "why" }, sub.why.text, " ", T.next, sub.why.next) : null,
     actions(page, server, sub), note(page, sub.id));
 }
 

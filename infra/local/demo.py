@@ -5,7 +5,8 @@ import requests
 
 from infra.local.walker import DECLINED_LATER, Walker, wait_for
 
-GUILD = "910000000000000001"
+GUILD, CAFE = "910000000000000001", "910000000000000002"
+CAFE_ACCOUNT, REGULAR = "acct_1LanternCafe", "920000000000000011"
 SUPPORTER, VIP, BACKSTAGE, MODERATOR = (f"92000000000000000{n}" for n in range(1, 5))
 OLGA, MIKA, ADA, BEN, CLEO, DORA = (f"93000000000000000{n}" for n in range(1, 7))
 PEOPLE = {OLGA: "Olga", MIKA: "Mika", ADA: "Ada", BEN: "Ben", CLEO: "Cleo", DORA: "Dora"}
@@ -27,6 +28,7 @@ def seed(instance):
     walkers = {person: Walker(*urls) for person in (ADA, BEN, CLEO)}
     furnish_discord(walkers[ADA].sandbox)
     register_server(instance.stripe_url)
+    open_cafe(walkers[ADA].sandbox, instance.stripe_url)
     with ThreadPoolExecutor(3) as pool:  # three people at once: the start stays short
         for done in [pool.submit(road, walkers[person]) for person, road in
                      ((ADA, _becomes_active), (BEN, _cancels), (CLEO, _misses_a_payment))]:
@@ -64,10 +66,28 @@ def register_server(stripe_url):
         "terms_url": "https://pixel-guild.example/terms", "privacy_url": "https://pixel-guild.example/privacy"})
 
 
-def make_price(stripe_url, key, *, name, amount):
-    """The id of a new monthly price in euros, with a product of its own."""
+def open_cafe(sandbox, stripe_url):
+    """Dora's café sells one role through a Stripe account of its own, connected as `python -m chalicelib.operate connect` does it."""
+    from chalicelib import connect, ports, settings
+    from chalicelib.store import servers
+
+    sandbox.discord("PUT", f"/guilds/{CAFE}", {"name": "Lantern Café", "owner_id": DORA, "roles": [{"id": REGULAR, "name": "Regular"}]})
+    for user_id in (DORA, ADA):
+        sandbox.join(CAFE, user_id)
+    sandbox.stripe("POST", "/accounts", {"id": CAFE_ACCOUNT})
+    price = make_price(stripe_url, settings.get().stripe_api_key, name="Regular", amount=300, account=CAFE_ACCOUNT)
+    servers.write(CAFE, {
+        "name": "Lantern Café", "role_names": {REGULAR: "Regular"}, "accounts": [CAFE_ACCOUNT], "terms_url": "https://lantern-cafe.example/terms",
+        "offers": {"regular": {"name": "Regular", "description": "A seat by the window.", "roles": [REGULAR], "prices": [
+            {"account": CAFE_ACCOUNT, "id": price, "amount": 300, "currency": "eur", "interval": "month"}]}}})
+    connect.connect(server_id=CAFE, account=CAFE_ACCOUNT, owner=DORA, deadline=ports.wall() + 60)
+
+
+def make_price(stripe_url, key, *, name, amount, account=None):
+    """The id of a new monthly price in euros, with a product of its own; `account`: at a connected account."""
     def post(path, fields):
-        answer = requests.post(stripe_url + path, data=fields, headers={"Authorization": f"Bearer {key}"}, timeout=10)
+        headers = {"Authorization": f"Bearer {key}"} | ({"Stripe-Account": account} if account else {})
+        answer = requests.post(stripe_url + path, data=fields, headers=headers, timeout=10)
         answer.raise_for_status()
         return answer.json()["id"]
 

@@ -171,7 +171,7 @@ def test_A13_any_other_method_or_spelling_of_the_address_is_the_404_of_an_unknow
     tried = [(method, "/webhooks/stripe/operator") for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")]
     tried += [("POST", path) for path in (
         "/webhooks/stripe/operator/", "//webhooks/stripe/operator", "/webhooks//stripe/operator", "/webhooks/stripe/Operator", "/webhooks/stripe/%6fperator",
-        "/webhooks/stripe", "/webhooks/stripe/other", "/webhooks/stripe/operator/x", "/webhooks/stripe/operator%2f", "/webhooks/./stripe/operator",
+        "/webhooks/stripe", "/webhooks/stripe/other", "/webhooks/stripe/acct_1Shop", "/webhooks/stripe/Connect", "/webhooks/stripe/connect/", "/webhooks/stripe/operator/x", "/webhooks/stripe/operator%2f", "/webhooks/./stripe/operator",
         "/x/../webhooks/stripe/operator", "/webhooks/stripe/operator;x", "/webhooks/stripe/operator%00", "/webhooks/paypal/operator")]
     wrong = {}
     for method, path in tried:

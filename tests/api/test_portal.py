@@ -44,12 +44,12 @@ def test_two_first_sessions_at_once_use_one_configuration(town, member):
     assert [answer.status_code for answer in answers] == [201] * 4
     settings = town.operator.table("servers").get_item(Key={"server_id": town.id, "kind": "settings"})["Item"]["settings"]
     used = {one["body"].split("configuration=")[1].split("&")[0] for one in town.sandbox.stripe("GET", "/requests")["requests"] if one["path"] == "/v1/billing_portal/sessions"}
-    assert used == {settings["portal_configuration"]}
+    assert used == {settings["portal_configurations"]["operator"]}
 
 
 def test_drift_of_the_configuration_is_mended_before_the_session(town, member):
     opens(member)
-    key = town.operator.table("servers").get_item(Key={"server_id": town.id, "kind": "settings"})["Item"]["settings"]["portal_configuration"]
+    key = town.operator.table("servers").get_item(Key={"server_id": town.id, "kind": "settings"})["Item"]["settings"]["portal_configurations"]["operator"]
     for change in ({"features": {"subscription_cancel": {"enabled": True, "mode": "immediately"}}}, {"active": False},
                    {"business_profile": {"terms_of_service_url": "https://evil.example/"}}):
         town.sandbox.stripe("POST", "/portal_configurations", {"id": key, **change})

@@ -91,7 +91,8 @@ class Town:
         """Nothing here is due any more: what the next test's moved clock sets off is its own."""
         for user in self.people:
             for key in (self.operator.membership(user, self.id) or {}).get("subs", {}):
-                api(self.instance, "DELETE", f"/v1/subscriptions/{key.rsplit(':', 1)[1]}", {})
+                _, account, name = key.split(":")
+                api(self.instance, "DELETE", f"/v1/subscriptions/{name}", {}, account=account)
 
 
 class Person(Walker):
@@ -179,9 +180,10 @@ class Sender:
         return self.post(body, self.header(body, **signing))
 
 
-def api(instance, method, path, fields):
+def api(instance, method, path, fields, *, account="operator"):
     """The JSON of a call of Stripe's API, made as the account's owner."""
-    answer = requests.request(method, instance.stripe_url + path, data=fields, headers={"Authorization": f"Bearer {STRIPE_KEY}"}, timeout=10)
+    headers = {"Authorization": f"Bearer {STRIPE_KEY}"} | ({"Stripe-Account": account} if account != "operator" else {})
+    answer = requests.request(method, instance.stripe_url + path, data=fields, headers=headers, timeout=10)
     return answer.json()
 
 

@@ -35,11 +35,22 @@ def test_the_right_ones_are_read_in_both_kinds_of_stage(read):
         "whsec_theNewOne0000000000", "whsec_theOldOne0000000000")
 
 
+def test_fault_50_A1_each_endpoint_has_secrets_of_its_own_several_while_rotating_and_none_is_in_both(read):
+    assert read({**LIVE, "STRIPE_CONNECT_WEBHOOK_SECRET": ""}).stripe_connect_webhook_secrets == ()
+    assert read({**LIVE, "STRIPE_CONNECT_WEBHOOK_SECRET": "whsec_theNewOne0000000000,whsec_theOldOne0000000000"}).stripe_connect_webhook_secrets == (
+        "whsec_theNewOne0000000000", "whsec_theOldOne0000000000")
+    for both in (LIVE["STRIPE_WEBHOOK_SECRET"], f"whsec_another00000000000,{LIVE['STRIPE_WEBHOOK_SECRET']}"):
+        with pytest.raises(settings.BadSetting, match="STRIPE_CONNECT_WEBHOOK_SECRET") as refused:
+            read({**LIVE, "STRIPE_CONNECT_WEBHOOK_SECRET": both})
+        assert LIVE["STRIPE_WEBHOOK_SECRET"] not in str(refused.value)
+
+
 PLACEHOLDERS = ("", " ", "None", "null", "changeme", "placeholder", "x", "\t" * 20, " " * 20)
 REFUSED = [(name, value) for name in ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "DISCORD_CLIENT_ID", "DISCORD_CLIENT_SECRET", "DISCORD_BOT_TOKEN", "PUBLIC_URL") for value in PLACEHOLDERS]
 REFUSED += [("STRIPE_WEBHOOK_SECRET", value) for value in (
     "whsec_", "whsec_short", " whsec_canary0000000000000", "whsec_canary0000000000000 ", "whsec_canary0000000000000\n", "sk_test_canary00000000000", "whsec_canary0000000000000,", ",whsec_canary0000000000000",
     "whsec_canary0000000000000, whsec_canary0000000000001", "whsec_canary0000000000000,None", "WHSEC_canary0000000000000")]
+REFUSED += [("STRIPE_CONNECT_WEBHOOK_SECRET", value) for value in (" ", "None", "changeme", "whsec_canary", "whsec_canary0000000000000,", ",", "whsec_canary0000000000000\n")]
 REFUSED += [("STRIPE_API_KEY", value) for value in ("pk_test_canary0000000000", "sk_test_", "whsec_canary0000000000000", "sk_canary0000000000", " sk_test_canary0000000000", "sk_test_canary0000000000\n")]
 REFUSED += [("DISCORD_CLIENT_ID", value) for value in ("12", "1" * 21, "canary", "١" * 18, "123456789012345678 ")]
 REFUSED += [("DISCORD_CLIENT_SECRET", " canary-secret-of-discord"), ("DISCORD_BOT_TOKEN", "canary-token-of-the-bot\n"), ("DISCORD_BOT_TOKEN", "canary-token-é-of-the-bot")]
@@ -55,7 +66,7 @@ def test_fault_51_A15_T44_a_missing_placeholder_or_odd_value_is_refused_by_its_n
     assert name in str(refused.value) and "canary" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", sorted(set(LIVE) - {"STAGE", "STRIPE_API_BASE", "DISCORD_API_BASE", "DISCORD_AUTHORIZE_URL", "CLOCK_URL"}))
+@pytest.mark.parametrize("name", sorted(set(LIVE) - {"STAGE", "STRIPE_CONNECT_WEBHOOK_SECRET", "STRIPE_API_BASE", "DISCORD_API_BASE", "DISCORD_AUTHORIZE_URL", "CLOCK_URL"}))
 def test_fault_51_an_absent_value_is_refused(read, name):
     with pytest.raises(settings.BadSetting, match=name):
         read({key: value for key, value in LIVE.items() if key != name})

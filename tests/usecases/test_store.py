@@ -291,12 +291,24 @@ def test_I12_of_many_who_want_to_probe_after_a_ban_one_may(product):
 
 def test_a_portal_configuration_is_adopted_once(product):
     from chalicelib.store import servers
-    won = at_once(4, lambda n: servers.adopt_portal_configuration(SERVER, f"bpc_{n}"))
-    assert sum(won) == 1
-    stored = servers.read(SERVER)[0].portal_configuration
-    assert stored == f"bpc_{won.index(True)}"
-    assert servers.adopt_portal_configuration(SERVER, "bpc_new", instead_of="bpc_other") is False
-    assert servers.adopt_portal_configuration(SERVER, "bpc_new", instead_of=stored) is True
+    for account in ("operator", "acct_1A"):
+        won = at_once(4, lambda n, account=account: servers.adopt_portal_configuration(SERVER, account, f"bpc_{n}"))
+        assert sum(won) == 1
+        stored = servers.read(SERVER)[0].portal_configurations[account]
+        assert stored == f"bpc_{won.index(True)}"
+        assert servers.adopt_portal_configuration(SERVER, account, "bpc_new", instead_of="bpc_other") is False
+        assert servers.adopt_portal_configuration(SERVER, account, "bpc_new", instead_of=stored) is True
+    assert servers.read(SERVER)[0].portal_configurations == {"operator": "bpc_new", "acct_1A": "bpc_new"}
+
+
+def test_the_one_portal_configuration_of_older_settings_is_the_operators(product):
+    from chalicelib.store import servers
+    servers.write(SERVER, {"name": "Pixel", "portal_configuration": "bpc_old"})
+    assert servers.read(SERVER)[0].portal_configurations == {"operator": "bpc_old"}
+    assert servers.adopt_portal_configuration(SERVER, "operator", "bpc_new") is False
+    assert servers.adopt_portal_configuration(SERVER, "operator", "bpc_new", instead_of="bpc_other") is False
+    assert servers.adopt_portal_configuration(SERVER, "operator", "bpc_new", instead_of="bpc_old") is True
+    assert servers.read(SERVER)[0].portal_configurations == {"operator": "bpc_new"}
 
 
 # The ledger

@@ -1,0 +1,95 @@
+"""`python -m chalicelib.operate`: what an operator does by hand, from a shell with a stage's environment (docs/operations.md).
+
+One JSON object a line on standard output; logs go to standard error. Exit codes: 0 done; 1 refused, or something failed, and
+the line says why; 2 not understood.
+"""
+import argparse
+import json
+import sys
+
+from chalicelib import audit, connect, log, parked, ports
+from chalicelib.domain.ids import OPERATOR
+from chalicelib.problem import Problem
+from chalicelib.store import accounts
+
+SECONDS = 300   # how long one command may take
+
+
+def main(arguments):
+    """The command has been carried out and its lines printed; answers the exit code."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return asked.act(asked)
+    except Problem as problem:
+        _say(problem.body())
+        return 1
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m chalicelib.operate", description="Accounts and parked events of this stage.")
+    parser.set_defaults(account=None, dry_run=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    made = commands.add_parser("connect", help="bind a connected Stripe account to a server")
+    made.add_argument("server", metavar="SERVER", help="the Discord server's id")
+    made.add_argument("account", metavar="ACCOUNT", help="acct_…")
+    made.add_argument("--owner", required=True, help="Discord id of who answers for the account")
+    made.add_argument("--transfer", action="store_true", help="hand it over from another owner, with all its servers")
+    made.add_argument("--dry-run", action="store_true", help="only check")
+    made.set_defaults(act=_connect)
+    commands.add_parser("accounts", help="every account that was ever connected here").set_defaults(act=_accounts)
+    rows = commands.add_parser("parked", help="events that cannot be used yet").add_subparsers(required=True, metavar="WHAT")
+    listed = rows.add_parser("list", help="what is parked")
+    listed.add_argument("--account", help="of this account only: operator or acct_…")
+    listed.set_defaults(act=_list)
+    freed = rows.add_parser("release", help="try it again now: one row whatever it lacks, or all whose lack is gone")
+    freed.add_argument("id", nargs="?", metavar="ID", help="as `parked list` shows it")
+    freed.add_argument("--account", help="of this account: operator (the default with ID) or acct_…")
+    freed.add_argument("--dry-run", action="store_true", help="only say what would be released")
+    freed.set_defaults(act=_release)
+    return parser
+
+
+def _connect(asked):
+    act = connect.check if asked.dry_run else connect.connect
+    _say({**act(server_id=asked.server, account=asked.account, owner=asked.owner, transfer=asked.transfer, deadline=_deadline()),
+          "dry_run": asked.dry_run})
+    return 0
+
+
+def _accounts(_):
+    for account in sorted(accounts.every(), key=lambda one: one.id):
+        _say(connect.shown(account))
+    return 0
+
+
+def _list(asked):
+    for account, entry in parked.everything(asked.account):
+        _say({"account": account, "id": entry.id, "at": entry.at, **entry.data})
+    return 0
+
+
+def _release(asked):
+    """1 when a row failed, or the one that was named is not there; what there was no time for is left to the schedule."""
+    account = asked.account or OPERATOR
+    if asked.id is None:
+        done = parked.release(asked.account, deadline=_deadline(), dry_run=asked.dry_run)
+    elif asked.dry_run:
+        done = {"released": int(parked.release_one(account, asked.id, dry_run=True))}
+    else:
+        with audit.act(account, {"cause": "operator:release", "parked": asked.id}, at=ports.now()):
+            done = {"released": int(parked.release_one(account, asked.id))}
+    _say({**done, "dry_run": asked.dry_run})
+    return 1 if done.get("failed") or asked.id and not done["released"] else 0
+
+
+def _deadline():
+    return ports.wall() + SECONDS
+
+
+def _say(facts):
+    print(json.dumps(facts, ensure_ascii=True), flush=True)
+
+
+if __name__ == "__main__":
+    log.send_to(sys.stderr)
+    sys.exit(main(sys.argv[1:]))
