@@ -108,7 +108,7 @@ def _appeared(entry, account):
         return False
     if why == "unmapped_price":
         server, _ = servers.read(data["server"])
-        return server is not None and server.buying(account, data["price"]) is not None
+        return "user" in data and server is not None and server.buying(account, data["price"]) is not None    # an erased member has none
     if why == "unknown_account":
         return accounts.serves(account)
     reason = _reason(account, data["message"], data.get("intent"))

@@ -362,6 +362,9 @@ class _Round:
 
 
 def _unread_wait(known, clock):
-    """Seconds until a read that failed is made again: as long as it has been failing. An account may be gone for months."""
+    """Seconds until a read that failed is made again: a twentieth of the time that it has been failing, an hour at most.
+
+    After an outage of six hours everything is right within eighteen minutes; an account that is gone for months costs little.
+    """
     failing = clock - (known and known.unread_since or clock)
-    return min(max(failing, UNKNOWN_RETRY_SECONDS), LONGEST_WAIT_SECONDS)
+    return min(max(failing // 20, UNKNOWN_RETRY_SECONDS), LONGEST_WAIT_SECONDS)

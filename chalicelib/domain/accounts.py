@@ -16,9 +16,9 @@ def unfit(answer, *, livemode):
     if answer.get("type") not in ("standard", "none"):     # `none`: described by its controller's properties alone
         return TYPE
     if controller.get("type") != "account":     # an account that controls itself has no further properties: all is its own
-        for why, name, field, right in ((FEES, "fees", "payer", "account"), (LOSSES, "losses", "payments", "stripe"),
+        for why, name, field, wanted in ((FEES, "fees", "payer", "account"), (LOSSES, "losses", "payments", "stripe"),
                                         (DASHBOARD, "stripe_dashboard", "type", "full")):
-            if (controller.get(name) or {}).get(field) != right:
+            if (controller.get(name) or {}).get(field) != wanted:
                 return why
     if (answer.get("capabilities") or {}).get("card_payments") != "active":
         return CARDS
