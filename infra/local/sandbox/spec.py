@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl, unquote
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.validators import extend
 
+from . import stripe_sdk_types
+
 SPECS = Path(__file__).with_name("specs")
 KEPT = 200          # different violations; more are only counted
 SHAPES_KEPT = 4096
@@ -119,7 +121,7 @@ _NOT_BY_THE_SPECIFICATION = re.compile(
 
 
 class StripeContract:
-    """Stripe's objects and errors by the official schema. `operation_of(method, path)` names the operation, or None.
+    """Stripe's objects and errors by the official schema, and by the SDK's classes what that leaves out. `operation_of(method, path)` names the operation, or None.
 
     An open enum (`x-open-enum`) takes a value that the schema does not list only if `foreign` holds it: what a control
     call brought in, never what the sandbox made up. An object is checked once for each shape: the rules look at names, types and
@@ -128,7 +130,7 @@ class StripeContract:
 
     def __init__(self, operation_of, foreign=()):
         self.violations, self._operation_of, self._foreign = Violations(), operation_of, foreign
-        self._known, self._words, self._lock = {}, _enum_words(), threading.Lock()
+        self._known, self._words, self._words_for, self._lock = {}, frozenset(), None, threading.Lock()
 
     def asked(self, request):
         """Nothing: the sandbox reads requests by the schema (stripe_params.py), and its refusal is what is noted."""
@@ -166,12 +168,9 @@ class StripeContract:
             return [("object", f"is not {'list' if several else kind}")]
         if body["object"] != "list":
             return self.problems(body)
-        wrong = broken_rules(_stripe_list(), body)
-        for number, each in enumerate(body.get("data") or []):
-            if isinstance(each, dict) and kind not in (None, each.get("object")):
-                wrong.append((f"data/{number}/object", f"is not {kind}"))
-            wrong += [(f"data/{number}/{place}", rule) for place, rule in self.problems(each)]
-        return wrong
+        data = body["data"] if isinstance(body.get("data"), list) else []
+        wrong = [(f"data/{number}/object", f"is not {kind}") for number, each in enumerate(data) if kind and each.get("object") != kind]
+        return [*broken_rules(_stripe_list(), body), *wrong, *self.problems(body)]
 
     def delivered(self, body):
         """What the bytes of a webhook break is noted."""
@@ -179,27 +178,33 @@ class StripeContract:
         self.violations.note("event", str(event.get("type")), None, self.problems(event))
 
     def problems(self, thing):
-        """[(place, rule)] of what the schema says against an object, and for an event against the object in it too."""
-        if not isinstance(thing, dict):
-            return [("", "type: object")]
-        problems, kind = [], thing.get("object")
-        if kind in document("stripe.schema.json")["responses"]:
-            problems = list(self._of_shape(kind, thing))
-        if kind == "event" and not problems:
-            problems += [(f"data/object/{place}", rule) for place, rule in self.problems(thing["data"]["object"])]
-        return problems
-
-    def _of_shape(self, kind, thing):
+        """[(place, rule)] against an object and every one inside it: an event's, expanded ones, those of a list."""
+        foreign = frozenset(self._foreign)
         with self._lock:
-            if not self._words.issuperset(self._foreign):
-                self._words |= frozenset(self._foreign)
+            if foreign != self._words_for:
+                self._words, self._words_for = _listed_words() | foreign, foreign
                 self._known.clear()
-            key = kind, shape(thing, self._words)
+            key = shape(thing, self._words)
             if key not in self._known:
                 if len(self._known) >= SHAPES_KEPT:
                     self._known.clear()
-                self._known[key] = tuple(broken_rules(_stripe_object(kind, frozenset(self._foreign)), thing))
+                self._known[key] = list(dict.fromkeys(_problems_in(thing, "", foreign)))
             return self._known[key]
+
+
+def _problems_in(value, place, foreign):
+    if isinstance(value, dict):
+        kind = value.get("object") if isinstance(value.get("object"), str) else None
+        if kind in document("stripe.schema.json")["responses"]:
+            yield from ((_inside(place, at), rule) for at, rule in broken_rules(_stripe_object(kind, foreign), value))
+        elif kind in stripe_sdk_types.CLASSES:
+            yield from ((_inside(place, at), rule) for at, rule in stripe_sdk_types.misfits(stripe_sdk_types.CLASSES[kind], value)[:10])
+    for name, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from _problems_in(inner, _inside(place, str(name)), foreign)
+
+
+def _inside(place, at):
+    return "/".join(part for part in (place, at) if part)
 
 
 def shape(value, words):
@@ -234,8 +239,9 @@ def foreign_words(wish):
 
 
 @cache
-def _enum_words():
-    found = set()
+def _listed_words():
+    """Every string that a rule lists: in the schema, and in the SDK's classes."""
+    found = set().union(*(stripe_sdk_types.words(cls) for cls in stripe_sdk_types.CLASSES.values()), {"list"}, stripe_sdk_types.CLASSES)
 
     def walk(rules):
         if isinstance(rules, dict):
@@ -247,7 +253,7 @@ def _enum_words():
                 walk(inner)
 
     walk(document("stripe.schema.json")["$defs"])
-    return frozenset(found)
+    return frozenset(found.union(document("stripe.schema.json")["responses"]))
 
 
 @cache
