@@ -16,6 +16,11 @@ def told(product, key):
     return seen.discord()
 
 
+def answered(product):
+    """The status of Discord's newest answer."""
+    return product.discord.front.log[-1]["status"]
+
+
 def restored(product):
     """The member has pressed the button, and it has been worked on."""
     from chalicelib import restore
@@ -48,7 +53,7 @@ def test_fault_35_who_is_gone_just_before_the_strip_is_done_and_asks_for_no_more
     key = product.holder()
     product.ends(key)
     product.order("discord", **DELETE, do=do)
-    assert len(told(product, key)) == 1
+    assert len(told(product, key)) == 1 and answered(product) == 404
     row = product.row()
     assert row.roles[GOLD].state == "absent" and row.due_at is None and row.lease is None
 
@@ -72,7 +77,7 @@ def test_fault_34_a_role_that_is_deleted_just_before_its_strip_is_done(product):
     key = product.holder("both")
     product.ends(key)
     product.order("discord", **DELETE, do="role_deleted")
-    assert len(told(product, key)) == 2
+    assert len(told(product, key)) == 2 and [call["status"] for call in list(product.discord.front.log)[-2:]] == [404, 204]
     assert product.shown() == set() and product.row().due_at is None
     assert {product.row().roles[role].state for role in (GOLD, SILVER)} == {"absent"}
 
@@ -122,6 +127,7 @@ def test_I8_a_role_by_hand_and_a_strip_in_the_middle_of_which_the_member_comes_a
     product.ends(key)
     product.order("discord", **DELETE, do="member_leaves")
     told(product, key)
+    assert answered(product) == 404
     product.control("PUT", MEMBER)
     product.control("PUT", f"{MEMBER}/roles/{FOREIGN}")
     product.time.passes(LEASE)
