@@ -5,6 +5,7 @@ import os
 import pytest
 
 from infra.local import aws
+from infra.local.sandbox import spec
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,11 @@ def clean_tables(embedded_aws):
     """Yield the embedded AWS with nothing in any table or queue."""
     embedded_aws.reset()
     return embedded_aws
+
+
+@pytest.fixture(autouse=True)
+def answers_keep_to_the_specifications():
+    """Every answer and event that a sandbox in this process gives during the test holds to the official specifications."""
+    with spec.watched() as found:
+        yield
+    assert [one for one in found if one["side"] != "request"] == []

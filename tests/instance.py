@@ -41,7 +41,13 @@ class Instance:
         return self
 
     def __exit__(self, *_):
-        if self._process.poll() is None:
+        running = self._process.poll() is None
+        found = self.violations() if running else []
+        self._end(running)
+        assert found == [], "the product and the sandboxes keep to the official specifications"
+
+    def _end(self, running):
+        if running:
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(30)
@@ -53,6 +59,10 @@ class Instance:
     def log(self):
         """Everything that the instance has printed or logged so far."""
         return (self.folder / "rolekeep.log").read_text("utf-8", "replace")
+
+    def violations(self):
+        """What did not hold to the official specifications so far: the product's requests, the sandboxes' answers and events."""
+        return [one for ask in (self.sandboxes().stripe, self.sandboxes().discord) for one in ask("GET", "/violations")["violations"]]
 
     def sandboxes(self):
         """The controls of both sandboxes."""

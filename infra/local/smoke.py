@@ -170,7 +170,7 @@ class Walk:
     def all(self):
         """Every step."""
         for name in ("ready", "sign_in", "buy", "look", "manage", "cancel_and_undo", "renew_fail_recover", "end_exactly",
-                     "leave_and_come_back", "walls", "restart"):
+                     "leave_and_come_back", "walls", "specifications", "restart", "specifications"):
             getattr(self, name)()
 
     # Small words
@@ -452,6 +452,10 @@ class Walk:
             headers = {"Content-Type": "application/json", **({"Stripe-Signature": header} if header else {})}
             url, session = self.urls[0] + "/webhooks/stripe/operator", self.walker().browser.session
             same(session.post(url, data=body, headers=headers, timeout=10).status_code, 400, f"a signature that is {why}")
+
+    def specifications(self):
+        with step("   every request, answer and event held to the official specifications"):
+            same([ask("GET", "/violations")["violations"] for ask in (self.sandbox.stripe, self.sandbox.discord)], [[], []], "violations")
 
     def restart(self):
         with step("10 a restart: who is signed in, what is shown and who holds what stay as they were"):

@@ -115,6 +115,26 @@ def test_fault_3_T12_T20_a_whole_life_delivered_in_any_order_ends_as_stripe_says
     assert town.role_calls(member.user_id) == ([("PUT", town.gold, 204)] if alive else [])
 
 
+def test_fault_3_T12_a_life_whose_deliveries_arrive_shuffled_while_it_is_lived_ends_as_stripe_says(town):
+    """Nothing is held: each event takes its own part of two seconds, so that they pass each other on the way."""
+    town.sandbox.stripe("POST", "/faults", {"webhook": ".", "do": "shuffle", "seconds": 2})
+    member, other = town.person(), town.person()
+    keys = [bought(town, one) for one in (member, other)]
+    for key in keys:
+        town.sandbox.renew(key)
+        town.sandbox.patch_subscription(key, cancel_at_period_end=True)
+        town.sandbox.patch_subscription(key, cancel_at_period_end=False)
+    ended(town, keys[0])
+    wait_for(lambda: all(not event["waiting"] for event in town.sandbox.events()), 10, "every event has arrived")
+    arrived = [event["attempts"][0]["at"] for event in town.sandbox.events()[-10:]]
+    assert arrived != sorted(arrived), "not in the order in which they were made"
+    town.holds(other.user_id, town.gold)
+    town.holds(member.user_id)
+    settled(town)
+    assert town.sandbox.roles(town.id, member.user_id) == set() and town.sandbox.roles(town.id, other.user_id) == {town.gold}
+    assert town.dead() == []
+
+
 def test_fault_6_T13_T20_old_events_after_the_end_revive_nothing(town, stripe):
     # Rows: T7, polar 0df445136c
     member = town.buyer()

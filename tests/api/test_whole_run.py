@@ -50,3 +50,10 @@ def test_no_table_holds_an_email_a_card_or_a_portal_address(town):
     town.buyer()
     held = str([town.operator.rows(name) for name in ("members", "links", "servers", "ledger", "sessions")])
     assert "@" not in held.replace("terms@", "") and "4242424242424242" not in held and "/p/session" not in held and "/c/pay" not in held
+
+
+def test_every_request_answer_and_event_of_the_whole_run_held_to_the_official_specifications(town):
+    town.buyer()
+    assert town.instance.violations() == []
+    asked = {(one["method"], one["status"]) for one in town.sandbox.stripe("GET", "/requests")["requests"] if one["path"].startswith("/v1/")}
+    assert ("POST", 200) in asked and town.discord_calls(), "and there was something to see"

@@ -1,18 +1,12 @@
 """A Stripe account in process for tests: every API answer and every event is held to the official schema, or to the SDK's classes."""
 import json
-from functools import cache
 from urllib.parse import urlencode, urlsplit
 
-import stripe
-from jsonschema import Draft202012Validator
-
 from infra.local.sandbox.clock import SandboxClock
+from infra.local.sandbox.spec import StripeContract
 from infra.local.sandbox.stripe import StripeSandbox
-from infra.local.sandbox.stripe_params import schema
 from infra.local.sandbox.stripe_webhooks import Endpoint
 from infra.local.sandbox.stripe_world import Options
-
-from stripe_sdk_types import misfits
 
 JAN_31 = 1769860800  # 2026-01-31T12:00:00Z
 DAY = 86400
@@ -22,29 +16,9 @@ WORKS, FAILS_LATER, DECLINED = "4242424242424242", "4000000000000341", "40000000
 ASKS = "4000002500003155"  # the bank asks its owner once
 
 
-@cache
-def validator(name):
-    """A validator of one response object."""
-    return Draft202012Validator({**schema()["responses"][name], "$defs": schema()["$defs"]})
-
-
-# What has no schema in the file is held to the class of the SDK.
-SDK = {"payment_intent": stripe.PaymentIntent, "invoice_payment": stripe.InvoicePayment, "account": stripe.Account, "item": stripe.LineItem,
-       "application": stripe.Application, "balance_transaction": stripe.BalanceTransaction, "payment_method": stripe.PaymentMethod}
-
-
 def problems(obj):
     """What the official schema or the SDK's class says against an API answer, a list of them, or an event; [] when nothing."""
-    if obj.get("object") == "list":
-        return [problem for each in obj["data"] for problem in problems(each)]
-    found = []
-    if obj.get("object") in schema()["responses"]:
-        found = [f"{obj['object']} {'/'.join(map(str, e.path))}: {e.message[:200]}" for e in validator(obj["object"]).iter_errors(obj)]
-    elif obj.get("object") in SDK:
-        found = misfits(SDK[obj["object"]], obj)
-    inner = [obj["data"]["object"]] if obj.get("object") == "event" else [
-        each for value in obj.values() for each in (value if isinstance(value, list) else [value]) if isinstance(each, dict) and "object" in each]
-    return found + [problem for each in inner for problem in problems(each)]
+    return StripeContract(None).problems(obj)
 
 
 class Account:

@@ -221,6 +221,46 @@ def test_unknown_paths_and_methods_are_discords_404_and_405(client):
     assert client.error("PATCH", role()) == (405, 0)
 
 
+# In the middle
+
+def strikes(client, do, *calls, **more):
+    """The statuses of these calls with such a fault ordered for the second one that changes a role."""
+    client.sandbox.front.faults.order({"path": "/roles/", "do": do, "nth": 2, **more})
+    return [client(*call)[0] for call in calls]
+
+
+def test_a_member_leaves_or_is_banned_just_before_the_nth_call(client):
+    both = ("PUT", role()), ("PUT", role(role_id=VIP))
+    assert strikes(client, "member_leaves", *both) == [204, 404] and client.holds(ADA) is None
+    client.control("PUT", f"/guilds/{GUILD}/members/{ADA}")
+    assert strikes(client, "member_banned", *both) == [204, 404]
+    assert client.control("PUT", f"/guilds/{GUILD}/members/{ADA}")["code"] == 40007
+
+
+def test_the_role_itself_or_another_one_is_deleted_just_before_the_nth_call(client):
+    both = ("PUT", role()), ("PUT", role(role_id=VIP))
+    assert strikes(client, "role_deleted", *both) == [204, 404] and client.holds(ADA) == [SUPPORTER]
+    client.control("PUT", f"/guilds/{GUILD}/roles/{VIP}", {"name": "VIP"})
+    assert strikes(client, "role_deleted", *both, role_id=SUPPORTER) == [204, 204] and client.holds(ADA) == [VIP]
+    assert strikes(client, "role_deleted", *both, role_id=SUPPORTER) == [404, 204], "what is gone already stays gone"
+
+
+def test_the_bot_is_removed_just_before_the_nth_call(client):
+    assert strikes(client, "bot_removed", ("PUT", role()), ("DELETE", role()), ("PUT", role())) == [204, 403, 403]
+    assert client.holds(ADA) == [SUPPORTER] and client.control("GET", f"/guilds/{GUILD}")["bot"]["in_guild"] is False
+
+
+def test_a_ban_of_our_address_begins_just_before_the_nth_call(client, wall):
+    client.sandbox.front.faults.order({"path": "/roles/", "do": "ban", "nth": 2, "status": 403, "seconds": 60})
+    assert client("PUT", role())[0] == 204
+    for _ in range(2):
+        status, headers, body = client.sandbox.handle("DELETE", "/api/v10" + role(), AGENT, b"")
+        assert (status, body) == (403, b"error code: 1015") and "Retry-After" not in headers
+    assert client.holds(ADA) == [SUPPORTER]
+    wall.at += 61
+    assert client("DELETE", role())[0] == 204
+
+
 # Limits
 
 def test_fault_29_a_full_bucket_is_429_for_its_guild_alone_until_it_resets(wall):

@@ -78,6 +78,23 @@ def test_a_lost_answer_is_one_to_a_request_that_was_carried_out():
         assert (lost.value.why, len(done)) == (do, carried_out)
 
 
+def test_a_time_out_after_the_effect_is_one_to_a_request_that_was_carried_out():
+    done = []
+    front = http.Front(lambda request: done.append(request.path) or http.Answer(204), clock=SandboxClock())
+    front.faults.order({"path": "/x", "do": "timeout_after_effect"})
+    with pytest.raises(http.NoAnswer) as lost:
+        front.handle("PUT", "/x", {}, b"")
+    assert (lost.value.why, lost.value.seconds, done) == ("timeout", 60.0, ["/x"]), "longer than any client waits"
+
+
+def test_a_fault_strikes_at_the_nth_matching_request_and_only_matching_ones_count(front):
+    front.faults.order({"path": "/x", "method": "PUT", "do": "answer", "status": 500, "nth": 3, "times": 2})
+    wanted = [("PUT", "/x"), ("GET", "/x"), ("PUT", "/y"), ("PUT", "/x"), ("PUT", "/x"), ("PUT", "/x"), ("PUT", "/x")]
+    assert [front.handle(method, path, {}, b"")[0] for method, path in wanted] == [200, 200, 200, 200, 500, 500, 200]
+    for nth in (0, "2", -1):
+        assert control(front, "POST", "/_sandbox/faults", {"path": "/x", "do": "close", "nth": nth})[0] == 400
+
+
 def test_a_delayed_request_lands_late_and_answers(front):
     front.faults.order({"path": "/x", "do": "delay", "seconds": 7})
     assert front.handle("GET", "/x", {}, b"")[0] == 200 and front.slept == [7.0]
@@ -106,5 +123,10 @@ def test_over_http_a_connection_is_kept_and_an_answer_takes_no_40_ms():
             front.faults.order({"path": "/x", "do": "timeout", "seconds": 1})
             with pytest.raises(requests.Timeout):
                 session.get(server.url + "/x", timeout=0.1)
+            front.log.clear()
+            front.faults.order({"path": "/x", "do": "timeout_after_effect", "seconds": 1})
+            with pytest.raises(requests.ReadTimeout):
+                session.post(server.url + "/x", data={"a": "late"}, timeout=0.3)
+            assert [entry["fault"] for entry in front.log] == ["timeout_after_effect"]
     finally:
         server.stop()

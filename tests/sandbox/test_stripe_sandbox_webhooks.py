@@ -101,6 +101,33 @@ def test_a_duplicated_event_comes_twice_with_one_id(account):
     assert got(account) == ["charge.failed", "charge.failed", "charge.refunded"] and len({json.loads(body)["id"] for _, body in account.got}) == 2
 
 
+def test_shuffled_events_all_come_within_the_time_each_after_a_wait_of_its_own_until_it_is_cleared(account):
+    kinds = ["charge.captured", "charge.expired", "charge.failed", "charge.pending", "charge.refunded", "charge.succeeded", "charge.updated"]
+    order(account, webhook="^charge", do="shuffle", seconds=60)
+    emit(account, *kinds)
+    arrived = []
+    for _ in range(61):
+        account.sandbox.deliveries.pump()
+        arrived.append(len(account.got))
+        account.wall += 1
+    assert got(account) != kinds and sorted(got(account)) == sorted(kinds)
+    assert len(set(arrived)) >= 4, "not all at once"
+    account.got.clear()
+    account.control("DELETE", "faults")
+    emit(account, *kinds)
+    account.sandbox.deliveries.pump()
+    assert got(account) == kinds
+
+
+def test_shuffled_events_that_fell_due_in_one_leap_of_time_keep_their_shuffled_order(account):
+    kinds = ["charge.captured", "charge.expired", "charge.failed", "charge.pending", "charge.refunded", "charge.succeeded", "charge.updated"]
+    order(account, webhook="^charge", do="shuffle", seconds=60)
+    emit(account, *kinds)
+    account.wall += 60
+    account.sandbox.deliveries.pump()
+    assert got(account) != kinds and sorted(got(account)) == sorted(kinds)
+
+
 def test_a_delayed_event_comes_later_than_those_made_after_it(account):
     order(account, webhook="charge.failed", do="delay", seconds=30)
     emit(account, "charge.failed", "charge.refunded")

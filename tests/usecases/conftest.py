@@ -48,6 +48,7 @@ def product(clients, clean_tables):
     made.furnish()
     yield made
     ports.use(before)
+    assert [sandbox.contract.violations.as_json()["violations"] for sandbox in (made.stripe.front, made.discord.front)] == [[], []]
 
 
 @pytest.fixture

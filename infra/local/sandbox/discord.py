@@ -1,4 +1,5 @@
 """A stateful stand-in for Discord's HTTP API v10 and OAuth2, as far as Rolekeep uses them. Sources: docs/sandbox-discord-notes.md."""
+import contextlib
 import re
 import secrets
 import threading
@@ -6,7 +7,7 @@ import time
 from datetime import datetime, timezone
 from urllib.parse import unquote
 
-from . import discord_pages, statefile
+from . import discord_pages, spec, statefile
 from .discord_control import Control
 from .discord_limits import Limits
 from .discord_oauth import OAuth
@@ -41,7 +42,12 @@ class DiscordSandbox:
         self.limits = Limits(limits, now=clock.now)
         self._oauth = OAuth(self.state, self.world, self.app, wall=clock.wall, new_secret=new_secret)
         self._control = Control(self)
-        self.front = Front(self._answer, clock=clock, sleep=sleep, seen=self._seen)
+        self.front = Front(self._answer, clock=clock, sleep=sleep, seen=self._seen, contract=spec.DiscordContract(), changes={
+            "member_leaves": self._in_between(self.world.leave, "guild_id", "user_id"),
+            "member_banned": self._in_between(self.world.ban, "guild_id", "user_id"),
+            "role_deleted": self._in_between(self.world.delete_role, "guild_id", "role_id"),
+            "bot_removed": self._in_between(self.world.kick_bot, "guild_id"),
+            "ban": self._begin_ban})
         self.handle = self.front.handle
 
     def save(self):
@@ -51,6 +57,18 @@ class DiscordSandbox:
     def _seen(self, request, answer):
         if request.path.startswith("/api/") and not (answer.status in (403, 429) and self.limits.banned()):
             self.limits.count(answer.status, answer.headers)
+
+    def _in_between(self, change, *names):
+        """The fault that makes `change` happen to what the request's path names, or the order."""
+        def happens(request, order):
+            ids = {**spec.template_of(spec.api_path(request.path) or "")[1], **order}
+            with self._lock, contextlib.suppress(ApiError):     # it has happened already
+                change(*(ids[name] for name in names))
+                self.save()
+        return happens
+
+    def _begin_ban(self, request, order):
+        self.limits.begin_ban(float(order.get("seconds", 3600)), status=order.get("status", 429), as_json=bool(order.get("as_json")))
 
     def _answer(self, request):
         with self._lock:

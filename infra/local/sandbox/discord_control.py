@@ -2,7 +2,7 @@
 import re
 
 from .discord_world import ApiError, BOT_PERMISSIONS, check_snowflake
-from .http import Answer, BadControl, json_answer
+from .http import SHARED_CONTROLS, Answer, BadControl, json_answer
 
 GUILD = r"/_sandbox/guilds/(?P<guild_id>\d+)"
 ROUTES = [  # (method, path, name of the method here); GET and PUT answer with the view of what they touched
@@ -76,9 +76,8 @@ class Control:
 
     def _index(self, wish):
         """Which control calls there are."""
-        shared = ["GET|POST clock", "GET|DELETE requests", "GET|POST|DELETE faults"]
         own = [f"{method} " + re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", pattern.removeprefix("/_sandbox/")) for method, pattern, _ in ROUTES]
-        return json_answer({"calls": shared + own})
+        return json_answer({"calls": [*SHARED_CONTROLS, *own]})
 
     def _list_guilds(self, wish):
         return json_answer({"guilds": [{"id": i, "name": g["name"]} for i, g in self._world.state["guilds"].items()]})

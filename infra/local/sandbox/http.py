@@ -29,6 +29,9 @@ class NoAnswer(ConnectionError):
         self.why, self.seconds = why, seconds
 
 
+SHARED_CONTROLS = ("GET|POST clock", "GET|DELETE requests", "GET|POST|DELETE faults", "GET|DELETE violations")
+
+
 class BadControl(ValueError):
     """A control call that cannot be understood; answered with 400 and this text."""
 
@@ -96,16 +99,23 @@ def redirect(url, status=303):
 class Faults:
     """The faults that were ordered and not yet used up: on requests (method, path) and on webhooks (event type)."""
 
-    DO = {"path": {"answer", "timeout", "close", "lose_answer", "delay"}, "webhook": {"drop", "delay", "duplicate", "hold"}}
+    DO = {"path": {"answer", "timeout", "close", "lose_answer", "timeout_after_effect", "delay"},
+          "webhook": {"drop", "delay", "duplicate", "hold", "shuffle"}}
 
-    def __init__(self):
+    def __init__(self, more=()):
         self._orders, self._last_id, self._lock = [], 0, threading.Lock()
+        self._do = {**self.DO, "path": self.DO["path"] | set(more)}
 
     def order(self, wish):
-        """The fault is in force for the next `times` matches (default 1; null: until cleared). Its order is returned."""
+        """The fault is in force from the `nth` match on (default 1) for `times` matches (null: until cleared). Its order is returned.
+
+        `times` is 1 unless told otherwise; a shuffle, which makes no sense for one, lasts until cleared.
+        """
         kind = "webhook" if "webhook" in wish else "path"
-        if wish.get("do") not in self.DO[kind]:
-            raise BadControl(f"'do' must be one of {sorted(self.DO[kind])} for a {kind} fault")
+        if wish.get("do") not in self._do[kind]:
+            raise BadControl(f"'do' must be one of {sorted(self._do[kind])} for a {kind} fault")
+        if not isinstance(wish.get("nth", 1), int) or wish.get("nth", 1) < 1:
+            raise BadControl("'nth' counts from 1")
         if wish["do"] == "answer" and not isinstance(wish.get("status"), int):
             raise BadControl("'answer' needs a 'status'")
         try:
@@ -114,7 +124,7 @@ class Faults:
             raise BadControl(f"{kind!r} is not a regular expression: {problem}") from None
         with self._lock:
             self._last_id += 1
-            order = {"id": self._last_id, "times": 1, **wish}
+            order = {"id": self._last_id, "times": None if wish["do"] == "shuffle" else 1, "nth": 1, **wish}
             self._orders.append(order)
             return dict(order)
 
@@ -125,7 +135,9 @@ class Faults:
                 wanted = order.get("method")
                 if (kind == "webhook") == ("webhook" in order) and re.search(order.get(kind, ""), subject) \
                         and (wanted is None or wanted.upper() == method):
-                    return self._use_up(order)
+                    if order["nth"] == 1:
+                        return self._use_up(order)
+                    order["nth"] -= 1
         return None
 
     def _use_up(self, order):
@@ -150,13 +162,15 @@ class Front:
     """Stands before a sandbox: logs each request, carries out ordered faults, and answers the controls all share.
 
     `answer(Request) -> Answer` is the sandbox itself. Bodies of paths that match `secret_paths` are never logged.
-    `seen(request, answer)`, if given, is told of every answer, ordered ones too.
+    `seen(request, answer)`, if given, is told of every answer, ordered ones too. `contract` (see spec.py) is told of every
+    request, and of every answer that the sandbox makes itself: an ordered one stands for whatever lies between.
+    `changes` are more faults to order: {name: function of (request, order)} that changes the world just before the request is carried out.
     """
 
-    def __init__(self, answer, *, clock, sleep=time.sleep, secret_paths=r"/oauth2/", seen=None, keep=5000):
+    def __init__(self, answer, *, clock, sleep=time.sleep, secret_paths=r"/oauth2/", seen=None, keep=5000, contract=None, changes=None):
         self._answer, self.clock, self._sleep, self._seen = answer, clock, sleep, seen
-        self._secret_paths = re.compile(secret_paths)
-        self.faults, self.log = Faults(), deque(maxlen=keep)
+        self._secret_paths, self.contract, self._changes = re.compile(secret_paths), contract, changes or {}
+        self.faults, self.log = Faults(self._changes), deque(maxlen=keep)
 
     def handle(self, method, target, headers=None, body=b""):
         """(status, headers, body) of one request. NoAnswer when a fault says that the caller shall get none."""
@@ -173,6 +187,8 @@ class Front:
         order = self.faults.take("path", request.path, request.method) or {}
         entry = self._entry(request, order.get("do"))
         self.log.append(entry)
+        if self.contract:
+            self.contract.asked(request)
         answer = self._with_fault(request, order)
         entry["status"] = answer.status
         if self._seen:
@@ -189,9 +205,15 @@ class Front:
             raise NoAnswer("close")
         if do == "delay":
             self._sleep(seconds)
+        if do in self._changes:
+            self._changes[do](request, order)
         answer = self._answer(request)
+        if self.contract:
+            self.contract.answered(request, answer)
         if do == "lose_answer":
             raise NoAnswer("lose_answer", seconds)
+        if do == "timeout_after_effect":
+            raise NoAnswer("timeout", seconds or 60.0)
         return answer
 
     def _entry(self, request, fault):
@@ -227,6 +249,11 @@ class Front:
                 return json_answer(self.faults.order(request.json()), 201)
             case "DELETE", "/_sandbox/faults":
                 self.faults.clear()
+                return Answer(204)
+            case "GET", "/_sandbox/violations" if self.contract:
+                return json_answer(self.contract.violations.as_json())
+            case "DELETE", "/_sandbox/violations" if self.contract:
+                self.contract.violations.clear()
                 return Answer(204)
         return None
 

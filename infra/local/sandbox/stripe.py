@@ -20,7 +20,7 @@ import threading
 from base64 import b64decode
 from urllib.parse import urlencode
 
-from . import http
+from . import http, spec
 from .clock import SandboxClock
 from .http import Answer
 from .stripe_accounts import Accounts
@@ -49,13 +49,31 @@ class StripeSandbox:
         self.keys, self._memory, self.saves_later = tuple(api_keys), Memory(state_file), False
         self._lock, self._in_flight, self._ordered_failures = threading.RLock(), {}, []
         state = self._memory.read() or new_state(seed)
-        self.front = http.Front(self._answer, clock=clock, secret_paths=r"^/(c|p|i)/")
+        self.contract = spec.StripeContract(self._operation_of, state.setdefault("foreign", []))
+        self.front = http.Front(self._answer, clock=clock, secret_paths=r"^/(c|p|i)/", contract=self.contract)
         self.handle, self.faults = self.front.handle, self.front.faults
         self.accounts = Accounts(self, account, state, options or Options())
         self.world = self.accounts.own.world
-        self.deliveries = Deliveries(self.world, endpoints, wall=clock.wall, faults=self.faults, lock=self._lock, post=post)
+        self.deliveries = Deliveries(self.world, endpoints, wall=clock.wall, faults=self.faults, lock=self._lock,
+                                     post=self._checked(post))
         self.accounts.deliver_by(self.deliveries)
         clock.on_move(lambda before, after: self.roll())
+
+    # the specification
+
+    def _operation_of(self, method, path):
+        return next((route.operation for route in self.accounts.own.api.routes if route.method == method and route.path.match(path)), None)
+
+    def _checked(self, post):
+        def checked(url, headers, body):
+            self.contract.delivered(body)
+            return post(url, headers, body)
+        return checked
+
+    def brought_in(self, wish):
+        """A control call brought these values in: an open enum may hold them from now on, also after a restart."""
+        with self._lock:
+            self.world.state["foreign"] += sorted(spec.foreign_words(wish) - set(self.world.state["foreign"]))
 
     # time and memory
 

@@ -44,7 +44,8 @@ class Account:
         self.api = Api(self.world, self.billing, self.portal)
         self.purchases = self.api.purchases = Purchases(self.world, self.billing, self.api.create_customer)
         self.api.routes += stripe_payments_api.routes(self)
-        self.fail_next, self.deliveries = sandbox.fail_next, None  # deliveries: set by Accounts, which they stand on
+        self.fail_next, self.brought_in = sandbox.fail_next, sandbox.brought_in
+        self.deliveries = None  # set by Accounts, which they stand on
         self.pages, self.control = Pages(self), Control(self)
 
     @property

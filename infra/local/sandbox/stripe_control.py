@@ -2,7 +2,7 @@
 import dataclasses
 import re
 
-from .http import Answer, BadControl, json_answer
+from .http import SHARED_CONTROLS, Answer, BadControl, json_answer
 from .stripe_billing import OVER, CardDeclined
 from .stripe_life_control import LifeOrders, outcome_in
 from .stripe_params import no_such
@@ -44,8 +44,7 @@ class Control:
 
     def index(self, wish):
         """Which control calls there are."""
-        shared = ["GET|POST clock", "GET|DELETE requests", "GET|POST|DELETE faults"]
-        return json_answer({"calls": shared + [f"{method} {pattern.pattern[10:-1].replace('([^/]+)', '{id}')}" for method, pattern, _ in self._routes]})
+        return json_answer({"calls": [*SHARED_CONTROLS, *(f"{method} {pattern.pattern[10:-1].replace('([^/]+)', '{id}')}" for method, pattern, _ in self._routes)]})
 
     def events(self, wish):
         """Every event with its delivery attempts [{at, status, url}] (status 0: no answer) and what is still waiting."""
@@ -88,6 +87,7 @@ class Control:
         unknown = wish.keys() - sub.keys()
         if unknown:
             raise BadControl(f"a subscription has no {sorted(unknown)}")
+        self.sandbox.brought_in(wish)
         with self.world.changing(sub, "customer.subscription.updated"):
             sub.update(wish)
         return json_answer(sub)
@@ -106,6 +106,7 @@ class Control:
         """An event of any type with any object, signed and delivered like the others."""
         if not isinstance(wish.get("type"), str) or "object" not in wish:
             raise BadControl('send {"type": text, "object": anything, "previous_attributes"?: object, "livemode"?: true}')
+        self.sandbox.brought_in(wish)
         return json_answer(self.world.emit(wish["type"], wish["object"], wish.get("previous_attributes"),
                                            livemode=wish.get("livemode") is True), 201)
 

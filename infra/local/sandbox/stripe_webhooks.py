@@ -77,14 +77,18 @@ class Deliveries:
         if do == "drop":
             return
         for endpoint in targets * (2 if do == "duplicate" else 1):
-            self._add(event, endpoint.url, held=do == "hold",
-                      due=self._wall() + (float(order.get("seconds", 5)) if do == "delay" else 0))
+            wait = float(order.get("seconds", 5)) * (self._part() if do == "shuffle" else do == "delay")
+            self._add(event, endpoint.url, held=do == "hold", due=self._wall() + wait)
 
     def _add(self, event, url, *, due, held=False, line=None):
         self.waiting.append({"id": self.world.draw(12), "event": event["id"], "account": event.get("account"), "url": url, "due": due,
                              "tries": 0, "held": held, "line": line})
         self.world.changed = True
         self.woken.set()
+
+    def _part(self):
+        """A number from 0 to 1, other than the last one, and the same again from the same seed."""
+        return int(hashlib.sha256(self.world.draw(12).encode()).hexdigest()[:8], 16) / 2**32
 
     def resend(self, event):
         """The event is posted once more to every endpoint that wants it; how many those are."""
@@ -115,12 +119,12 @@ class Deliveries:
             return len(held)
 
     def take_due(self):
-        """Deliveries due now, which nobody else will take until `attempt` is through with them."""
+        """Deliveries due now, the earliest due first, which nobody else will take until `attempt` is through with them."""
         with self._lock:
             now = self._wall()
             due = [item for item in self.waiting if not item["held"] and item["due"] <= now and item["id"] not in self._under_way]
             self._under_way |= {item["id"] for item in due}
-            return due
+            return sorted(due, key=lambda item: item["due"])
 
     def next_due(self):
         """The wall-clock instant of the earliest delivery that is not held, or None."""
