@@ -460,14 +460,15 @@ WHOLE_SUBS = "Membership.subs.set({key: sub.facts() for key, sub in (row.subs | 
 CALL_AGAIN = ("answer = call(server=self.row.server, user=self.row.user, role=role, deadline=self.deadline, reason='again') "
               "if isinstance(answer, InDoubt) else answer; ")
 DONE = 'if isinstance(answer, Done) or '
+OVER = "if rules.over(known, self.server, self.clock):"
 
 # name: (scenario, {function: changes}); the first twenty-two are the design's table, in its order
 SHORTCUTS = {
     "held roles are skipped without moving strips to may": (one_ends_before_the_other_begins, {
         PLAN + "saved": [("in plan.touched", "in plan.grants")]}),
     "no save before a round that only strips": (one_ends_before_the_other_begins, {
-        ROUND + "_apply": [("saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts)",
-                            "saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts) "
+        ROUND + "_apply": [("saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts, holds=self.asked)",
+                            "saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts, holds=self.asked) "
                             "if plan.grants else replace(self.row, roles=rules.saved(before, plan))")]}),
     "no may": (granted_or_cancelled, {PLAN + "saved": [("return roles | ", "return roles; roles | ")]}),
     "finish ignores requested": (ended_or_still_active, {
@@ -476,13 +477,13 @@ SHORTCUTS = {
         MEMBERS + "request": [("Membership.lease | {", "{")]}),
     "only the message's subscription is fetched": (both_end, {
         "chalicelib.reconcile:_work": [("work = _Round(", "_Round.only = look.subscription; work = _Round(")],
-        ROUND + "_fetch": [("found = known if known.terminal ", "found = known if known.terminal or self.only not in (None, key) ")]}),
+        ROUND + "_fetch": [(OVER, "if self.only not in (None, key) or " + OVER.removeprefix("if "))]}),
     "the whole map of subscriptions is saved": (a_new_one_while_another_ends, {
         MEMBERS + "save": [("*_facts(facts),", WHOLE_SUBS)], MEMBERS + "finish": [("*_facts(facts),", WHOLE_SUBS)]}),
     "the link is written after the request": (a_new_one_while_another_ends, {
         "chalicelib.worker:_identify": [("links.link_subscription(key, ", "dict(")],
         "chalicelib.worker:stripe_event": [
-            ("reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline)",
+            ("reconcile(Look(found.user, found.server, event, subscription=key, hold=hold), deadline=deadline)",
              "reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline); links.link_subscription("
              "key, user=found.user, server=found.server, offer=found.offer, account=account, now=ports.now())")]}),
     "after a time-out the lease is released": (the_answer_is_late, {
@@ -510,8 +511,7 @@ SHORTCUTS = {
         "chalicelib.reconcile:_take": [("look=look.look)", "look=False)")],
         "chalicelib.reconcile:_work": [("row = _take(look)", "row = _take(look); row = row and replace(row, look=look.look)")]}),
     "a stored end is trusted": (the_end_is_taken_back, {
-        ROUND + "_fetch": [("found = known if known.terminal ",
-                            "found = known if known.terminal or known.scheduled and known.scheduled_end <= self.clock ")]}),
+        ROUND + "_fetch": [(OVER, "if known.scheduled and known.scheduled_end <= self.clock or " + OVER.removeprefix("if "))]}),
     "unknown counts as inactive": (stripe_fails, {ROUND + "_fetch": [("self.unread.append(known)", "pass")]}),
     "what a request brings is a second write": (a_new_one_while_another_ends, {
         MEMBERS + "request": [("actions.append(path.set(path | Subscription(key=subscription).facts()))",
