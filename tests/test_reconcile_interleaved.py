@@ -16,7 +16,9 @@ import requests
 
 from tests.worlds import gates
 from tests.worlds.gates import explore
-from tests.worlds.town import DAY, GOLD, GOLD_PRICE, LEASE, OTHER_GOLD_PRICE, SERVER, SILVER_PRICE, USER, Town
+from tests.worlds.town import (
+    DAY, GOLD, GOLD_PRICE, LEASE, OTHER_GOLD_PRICE, PASS_PRICE, SERVER, SILVER_PRICE, USER, Town,
+)
 
 
 def ends(town, subscription):
@@ -35,6 +37,42 @@ def becomes(town, run, subscription, status, event):
 def change(town, run, subscription, status, event):
     """One step of somebody outside: (label, function)."""
     return f"{subscription} becomes {status}", partial(becomes, town, run, subscription, status, event)
+
+
+def refunded(town, run, charge, amount, event, *, late=False):
+    """One step of somebody outside: so much of the charge is refunded from now on, and the event about it arrives (`late`: later)."""
+    return f"{charge} has {amount} refunded", partial(_told, town, run, charge, partial(town.stripe.refund, charge, amount), event, late)
+
+
+def disputed(town, run, charge, status, event, *, late=False):
+    """One step of somebody outside: the charge's dispute is in this status, and the event about it arrives (`late`: later)."""
+    return f"the dispute of {charge} is {status}", partial(_told, town, run, charge, partial(town.stripe.dispute, charge, status), event, late)
+
+
+def _told(town, run, charge, moves, event, late):
+    moves()
+    message = town.event(charge, f"evt_{event}", TYPES.get(event))
+    if late:
+        town.comes_late(run, message)
+    else:
+        town.arrives(run, event, message)
+
+
+def untold(town, run, moves):
+    """One step of somebody outside: money moves and no event tells; a day passes, and the sweep sends the member."""
+    def happens():
+        moves()
+        town.clock.now += DAY
+        town.arrives(run, "swept", town.visit("sweep"))
+    return "money moves unseen, and a day passes", happens
+
+
+def fails(what):
+    """Faults: Stripe does not answer one of the reads of these."""
+    return lambda worker, label: (gates.BROKEN,) if any(f"stripe GET /{one}" in label for one in what) else ()
+
+
+TYPES = {"opened": "charge.dispute.created", "closed": "charge.dispute.closed"}
 
 
 # Scenarios: a function that prepares the town, and answers a Scenario and the budgets of its exploration
@@ -406,12 +444,239 @@ def in_doubt_then_refused(town):
             {"preemptions": 1, "crashes": 1, "faults": 1})
 
 
+def refunded_while_somebody_works(town):
+    """What paid for the role is refunded while an older event of the subscription is worked on."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.settle_down()
+
+    def start(run):
+        town.arrives(run, "renewed", town.event("sub_1", "evt_renewed"))
+        town.happens(run, "stripe", refunded(town, run, "ch_1", 500, "refunded"))
+
+    return town.scenario("refunded while somebody works", start, late=True), {"preemptions": 2, "crashes": 1}
+
+
+def refunded_while_another_ends(town):
+    """A subscription ends, another of the member's is refunded: each in a message of its own, each seen."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.buy("sub_2", SILVER_PRICE)
+    town.settle_down()
+
+    def start(run):
+        town.happens(run, "stripe", change(town, run, "sub_2", "canceled", "ended"), refunded(town, run, "ch_1", 500, "refunded"))
+
+    return town.scenario("refunded while another ends", start), {"preemptions": 2, "crashes": 1}
+
+
+def the_refund_fails(town):
+    """A refund is made, and comes back; its own event is late."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.settle_down()
+
+    def start(run):
+        town.arrives(run, "renewed", town.event("ch_1", "evt_renewed"))
+        town.happens(run, "stripe", refunded(town, run, "ch_1", 500, "refunded", late=True), refunded(town, run, "ch_1", 0, "failed"))
+
+    return town.scenario("the refund fails", start), {"preemptions": 2, "crashes": 1}
+
+
+def it_is_refunded_again(town):
+    """A refund has come back, and the money is sent again; the older event is late."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.stripe.refund("ch_1", 500)
+    town.settle_down()
+
+    def start(run):
+        town.happens(run, "stripe", refunded(town, run, "ch_1", 0, "failed", late=True), refunded(town, run, "ch_1", 500, "refunded"))
+        town.arrives(run, "renewed", town.event("sub_1", "evt_renewed"))
+
+    return town.scenario("it is refunded again", start), {"preemptions": 2, "crashes": 1}
+
+
+def the_dispute_is_won(town):
+    """A dispute is opened and won, and the event of its end comes first."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.settle_down()
+
+    def start(run):
+        town.arrives(run, "renewed", town.event("ch_1", "evt_renewed"))
+        town.happens(run, "stripe", disputed(town, run, "ch_1", "needs_response", "opened", late=True), disputed(town, run, "ch_1", "won", "closed"))
+
+    return town.scenario("the dispute is won", start), {"preemptions": 2, "crashes": 1}
+
+
+def the_charge_cannot_be_read(town):
+    """Stripe does not answer for a charge that was refunded: it is asked about again, and nobody is stripped for it meanwhile."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.buy("sub_2", SILVER_PRICE, charge="ch_2")
+    town.settle_down()
+
+    def start(run):
+        run.notes["always"] = {GOLD}
+        town.arrives(run, "older", town.event("ch_1", "evt_older"))
+        town.happens(run, "stripe", refunded(town, run, "ch_2", 100, "refunded"))
+
+    return (town.scenario("the charge cannot be read", start, faults=fails(["charges"])),
+            {"preemptions": 1, "crashes": 1, "faults": 1})
+
+
+def disputed_and_not_to_be_read(town):
+    """While a dispute is open Stripe does not answer for it, or for its charge: access stays held until it is won."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.stripe.dispute("ch_1", "needs_response")
+    town.settle_down()
+
+    def start(run):
+        town.arrives(run, "renewed", town.event("sub_1", "evt_renewed"))
+        town.happens(run, "stripe", disputed(town, run, "ch_1", "under_review", "opened"))
+
+    return (town.scenario("disputed, and not to be read", start, faults=fails(["charges", "disputes"])),
+            {"preemptions": 1, "crashes": 1, "faults": 1})
+
+
+def one_is_refunded_while_the_other_ends(town):
+    """Two subscriptions pay for one role; one is refunded while the other ends."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.buy("sub_2", OTHER_GOLD_PRICE)
+    town.settle_down()
+
+    def start(run):
+        town.happens(run, "stripe", refunded(town, run, "ch_1", 500, "refunded"), change(town, run, "sub_2", "canceled", "ended"))
+
+    return town.scenario("one is refunded while the other ends", start), {"preemptions": 2, "crashes": 1}
+
+
+def one_is_won_before_the_other_is_opened(town):
+    """The reason changes hands, and there is one at every moment: a dispute is won, then another subscription's is opened."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.buy("sub_2", OTHER_GOLD_PRICE, charge="ch_2")
+    town.stripe.dispute("ch_1", "needs_response")
+    town.settle_down()
+
+    def start(run):
+        run.notes["always"] = {GOLD}
+        town.arrives(run, "renewed", town.event("ch_2", "evt_renewed"))
+        town.happens(run, "stripe", disputed(town, run, "ch_1", "won", "closed"), disputed(town, run, "ch_2", "needs_response", "opened"))
+
+    return town.scenario("one is won before the other is opened", start), {"preemptions": 1, "crashes": 0}
+
+
+def refunded_while_discord_is_closed(town):
+    """Discord answers 429, so the member waits; a refund is asked about meanwhile."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.buy("sub_2", SILVER_PRICE)
+    town.settle_down()
+    ends(town, "sub_2")
+
+    def start(run):
+        town.arrives(run, "ended", town.event("sub_2", "evt_ended"))
+        town.happens(run, "stripe", refunded(town, run, "ch_1", 500, "refunded"))
+
+    return (town.scenario("refunded while Discord is closed", start, loud=("servers",),
+                          faults=lambda worker, label: (gates.LIMITED,) if "discord" in label else ()),
+            {"preemptions": 1, "crashes": 1, "faults": 1})
+
+
+def refunded_before_anybody_has_seen_it(town):
+    """The first two events of a subscription are that it was made, and that it was refunded; nothing leads to either yet."""
+    town.check_out("sub_1", GOLD_PRICE, charge="ch_1")
+
+    def start(run):
+        town.arrives(run, "created", town.event("sub_1", "evt_created"))
+        town.happens(run, "stripe", refunded(town, run, "ch_1", 500, "refunded"))
+
+    return town.scenario("refunded before anybody has seen it", start, loud=("links",)), {"preemptions": 1, "crashes": 1}
+
+
+def bought_once_and_refunded_at_once(town):
+    """A purchase that only its checkout intent knows is refunded before it has been seen."""
+    town.check_out("cs_test_1", PASS_PRICE, charge="ch_1")
+
+    def start(run):
+        town.arrives(run, "bought", town.event("cs_test_1", "evt_bought"))
+        town.happens(run, "stripe", refunded(town, run, "ch_1", 500, "refunded"))
+
+    return town.scenario("bought once, and refunded at once", start, loud=("links",)), {"preemptions": 1, "crashes": 1}
+
+
+def a_purchase_is_refunded_unseen(town):
+    """A purchase is refunded and no event tells: its own reading does, when the daily look comes."""
+    town.buy_once("cs_test_1", PASS_PRICE, charge="ch_1")
+    town.settle_down()
+
+    def start(run):
+        town.arrives(run, "older", town.event("cs_test_1", "evt_older"))
+        town.happens(run, "stripe", untold(town, run, lambda: town.stripe.refund("ch_1", 500)))
+
+    return town.scenario("a purchase is refunded unseen", start), {"preemptions": 1, "crashes": 1}
+
+
+def a_dispute_is_won_unseen(town):
+    """A dispute ends and no event tells: while it is open every look at the member asks about it."""
+    town.buy("sub_1", GOLD_PRICE, charge="ch_1")
+    town.stripe.dispute("ch_1", "needs_response")
+    town.settle_down()
+
+    def start(run):
+        town.arrives(run, "older", town.event("sub_1", "evt_older"))
+        town.happens(run, "stripe", untold(town, run, lambda: town.stripe.dispute("ch_1", "won")))
+
+    return town.scenario("a dispute is won unseen", start), {"preemptions": 1, "crashes": 1}
+
+
+def the_days_are_over(town):
+    """The days of a purchase end while somebody works, and another is bought; no event tells of the end."""
+    town.buy_once("cs_test_1", PASS_PRICE, charge="ch_1")
+    town.clock.now += 30 * DAY - 10
+    town.settle_down()
+    town.buy("sub_2", SILVER_PRICE)
+
+    def passes():
+        town.clock.now += 20
+
+    def start(run):
+        town.arrives(run, "begun", town.event("sub_2", "evt_begun"))
+        town.happens(run, "clock", ("the days end", passes))
+
+    return town.scenario("the days are over", start), {"preemptions": 1, "crashes": 1}
+
+
+def switched_while_discord_is_down(town):
+    """The plan is switched while Discord answers 500 now and then: the old role stays until the new one is there."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.settle_down()
+    items = town.stripe.subscriptions["sub_1"]["items"]
+    item = items["data"][0]
+    switched = items | {"data": [item | {"price": item["price"] | {"id": SILVER_PRICE}}]}
+
+    def switch(run):
+        town.stripe.change("sub_1", items=switched)
+        town.arrives(run, "switched", town.event("sub_1", "evt_switched"))
+
+    def passes(run):
+        town.clock.now += 70
+        town.arrives(run, "swept", town.visit("sweep"))
+
+    def start(run):
+        run.notes["never bare"] = True
+        town.happens(run, "stripe", ("the plan is switched", partial(switch, run)), ("a minute passes, and the sweep sends the member", partial(passes, run)))
+        town.arrives(run, "renewed", town.event("sub_1", "evt_renewed"))
+
+    return (town.scenario("switched while Discord is down", start, faults=lambda worker, label: (gates.BROKEN,) if "discord PUT" in label else ()),
+            {"preemptions": 1, "crashes": 1, "faults": 2})
+
+
 SCENARIOS = [
     ended_or_still_active, granted_or_cancelled, one_of_two_ends, one_begins_before_the_other_ends,
     one_ends_before_the_other_begins, both_end, delivered_twice, a_new_one_while_another_ends, two_events_of_a_new_one,
     discord_is_busy, the_strip_is_refused, the_grant_is_refused, refused_once, the_answer_is_late,
     restored_while_somebody_works, the_end_is_taken_back, it_ends_unseen, stripe_fails, the_member_leaves_and_comes_back,
     the_database_falters, an_old_save_arrives, swept_while_an_event_comes, in_doubt_then_refused,
+    refunded_while_somebody_works, refunded_while_another_ends, the_refund_fails, it_is_refunded_again, the_dispute_is_won,
+    the_charge_cannot_be_read, disputed_and_not_to_be_read, one_is_refunded_while_the_other_ends,
+    one_is_won_before_the_other_is_opened, refunded_while_discord_is_closed, refunded_before_anybody_has_seen_it,
+    bought_once_and_refunded_at_once, a_purchase_is_refunded_unseen, a_dispute_is_won_unseen, the_days_are_over,
+    switched_while_discord_is_down,
 ]
 
 
@@ -460,14 +725,15 @@ WHOLE_SUBS = "Membership.subs.set({key: sub.facts() for key, sub in (row.subs | 
 CALL_AGAIN = ("answer = call(server=self.row.server, user=self.row.user, role=role, deadline=self.deadline, reason='again') "
               "if isinstance(answer, InDoubt) else answer; ")
 DONE = 'if isinstance(answer, Done) or '
+OVER = "if rules.over(known, self.server, self.clock):"
 
 # name: (scenario, {function: changes}); the first twenty-two are the design's table, in its order
 SHORTCUTS = {
     "held roles are skipped without moving strips to may": (one_ends_before_the_other_begins, {
         PLAN + "saved": [("in plan.touched", "in plan.grants")]}),
     "no save before a round that only strips": (one_ends_before_the_other_begins, {
-        ROUND + "_apply": [("saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts)",
-                            "saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts) "
+        ROUND + "_apply": [("saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts, holds=self.asked)",
+                            "saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts, holds=self.asked) "
                             "if plan.grants else replace(self.row, roles=rules.saved(before, plan))")]}),
     "no may": (granted_or_cancelled, {PLAN + "saved": [("return roles | ", "return roles; roles | ")]}),
     "finish ignores requested": (ended_or_still_active, {
@@ -476,13 +742,14 @@ SHORTCUTS = {
         MEMBERS + "request": [("Membership.lease | {", "{")]}),
     "only the message's subscription is fetched": (both_end, {
         "chalicelib.reconcile:_work": [("work = _Round(", "_Round.only = look.subscription; work = _Round(")],
-        ROUND + "_fetch": [("found = known if known.terminal ", "found = known if known.terminal or self.only not in (None, key) ")]}),
+        ROUND + "_fetch": [(OVER, "if self.only not in (None, key) or " + OVER.removeprefix("if "))]}),
     "the whole map of subscriptions is saved": (a_new_one_while_another_ends, {
         MEMBERS + "save": [("*_facts(facts),", WHOLE_SUBS)], MEMBERS + "finish": [("*_facts(facts),", WHOLE_SUBS)]}),
     "the link is written after the request": (a_new_one_while_another_ends, {
         "chalicelib.worker:_identify": [("links.link_subscription(key, ", "dict(")],
         "chalicelib.worker:stripe_event": [
-            ("reconcile(Look(found.user, found.server, _cause(event, message), subscription=key, bound_at=found.made_at), deadline=deadline)",
+            ("reconcile(Look(found.user, found.server, _cause(event, message), subscription=key, hold=hold,\n"
+             "                       bound_at=found.made_at), deadline=deadline)",
              "reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline); links.link_subscription("
              "key, user=found.user, server=found.server, offer=found.offer, account=account, now=ports.now())")]}),
     "after a time-out the lease is released": (the_answer_is_late, {
@@ -510,8 +777,7 @@ SHORTCUTS = {
         "chalicelib.reconcile:_take": [("look=look.look)", "look=False)")],
         "chalicelib.reconcile:_work": [("row = _take(look)", "row = _take(look); row = row and replace(row, look=look.look)")]}),
     "a stored end is trusted": (the_end_is_taken_back, {
-        ROUND + "_fetch": [("found = known if known.terminal ",
-                            "found = known if known.terminal or known.scheduled and known.scheduled_end <= self.clock ")]}),
+        ROUND + "_fetch": [(OVER, "if known.scheduled and known.scheduled_end <= self.clock or " + OVER.removeprefix("if "))]}),
     "unknown counts as inactive": (stripe_fails, {ROUND + "_fetch": [("self.unread.append(known)", "pass")]}),
     "what a request brings is a second write": (a_new_one_while_another_ends, {
         MEMBERS + "request": [("actions.append(path.set(path | Subscription(key=subscription).facts()))",

@@ -176,7 +176,7 @@ class Run:
         self.preemptions, self.crashes, self.fault_budget = preemptions, crashes, faults
         self.workers, self.landing, self.staying, self.schedule, self.notes = [], deque(), [], [], {}
         self.current, self.acting = None, None
-        self.suffered = set()   # the faults so far: {(service, which)}
+        self.suffered = set()   # the faults so far: {(service, at Stripe with the kind of object, which)}
         self.fresh = None       # what was sent in the last step: landing at once would be the same as not being late
 
     # What a scenario's `start` uses
@@ -294,7 +294,7 @@ class Run:
             self._kill(worker, stop, choice.outcome)
         else:
             self.fault_budget -= 1
-            self.suffered.add((stop.label.split()[0], choice.outcome))
+            self.suffered.add((_where(stop.label), choice.outcome))
             fault = stop.faults[choice.outcome]
             worker.resume(*_answer(lambda: fault(stop.effect, lambda effect: self._send(worker, stop, effect))))
 
@@ -332,6 +332,12 @@ class Run:
         for worker in self.workers:
             if worker.stop is not None:
                 worker.die()
+
+
+def _where(label):
+    """Which service a call is to; at Stripe also what was asked for: "stripe charges"."""
+    service, _, rest = label.partition(" ")
+    return f"{service} {rest.split('/')[1]}" if service == "stripe" else service
 
 
 def _answer(effect):

@@ -278,7 +278,9 @@ def test_each_worker_draws_its_own_texts():
 def test_a_snapshot_of_each_small_processor_brings_it_back():
     stripe, discord = Stripe(), Discord()
     stripe.add("sub_1", price="price_1", now=0)
-    for world, change in ((stripe, lambda: stripe.change("sub_1", status="canceled")), (discord, lambda: discord.held.add(("1", "2", "3")))):
+    stripe.pay("sub_1", "ch_1", now=0)
+    for world, change in ((stripe, lambda: stripe.change("sub_1", status="canceled")), (stripe, lambda: stripe.refund("ch_1", 500)),
+                          (stripe, lambda: stripe.dispute("ch_1", "won")), (discord, lambda: discord.held.add(("1", "2", "3")))):
         kept, before = world.snapshot(), world.fingerprint()
         change()
         assert world.fingerprint() != before
@@ -288,13 +290,11 @@ def test_a_snapshot_of_each_small_processor_brings_it_back():
 
 def test_the_small_processors_answer_in_the_official_shapes():
     stripe, discord = Stripe(), Discord()
-    stripe.add("sub_1", price="price_1", now=1_800_000_000)
     discord.members.add(("1", "2"))
     discord.held.add(("1", "2", "3"))
     schema = json.loads((SPECS / "stripe.schema.json").read_text())
-    status, _, answer = stripe.call("GET", "/v1/subscriptions/sub_1")
-    assert status == 200 and not list(Draft202012Validator(
-        {"$ref": "#/$defs/subscription", "$defs": schema["$defs"]}).iter_errors(answer))
+    for kind, answer in money_moved(stripe):
+        assert not list(Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]}).iter_errors(answer)), kind
     api = json.loads((SPECS / "discord.openapi.json").read_text())
     status, _, answer = discord.call("GET", "/api/v10/guilds/1/members/2")
     assert status == 200 and answer["roles"] == ["3"] and not list(Draft202012Validator(
@@ -302,6 +302,46 @@ def test_the_small_processors_answer_in_the_official_shapes():
     for status, _, answer in (discord.call("GET", "/api/v10/guilds/1/members/9"), gates._HTTP_FAULTS["discord"]["403"](None, None)):
         assert status in (403, 404) and not list(Draft202012Validator(
             {"$ref": "#/components/schemas/ErrorResponse", "components": api["components"]}).iter_errors(answer))
+
+
+def money_moved(stripe):
+    """(kind, answer) for each object of which there is an official shape here, after sales, a partial refund and a dispute."""
+    stripe.add("sub_1", price="price_1", now=1_800_000_000)
+    stripe.pay("sub_1", "ch_1", now=1_800_000_000)
+    stripe.sell("cs_test_1", price="price_2", now=1_800_000_000, charge="ch_2")
+    stripe.refund("ch_1", 200)
+    stripe.dispute("ch_1", "needs_response")
+
+    def get(path, query=""):
+        status, _, answer = stripe.call("GET", f"/v1/{path}", query)
+        assert status == 200
+        return answer
+
+    yield "subscription", get("subscriptions/sub_1")
+    for charge in ("ch_1", "ch_2"):
+        yield "charge", get(f"charges/{charge}")
+    yield "invoice", get("invoices/in_ch_1")
+    yield from (("dispute", dispute) for dispute in get("disputes", "charge=ch_1&limit=100")["data"])
+    session = get("checkout/sessions/cs_test_1", "expand[0]=payment_intent.latest_charge&expand[1]=line_items")
+    yield "checkout.session", session
+    yield "charge", session["payment_intent"]["latest_charge"]
+    yield "checkout.session", get("checkout/sessions/cs_test_1")
+
+
+def test_the_small_stripe_names_what_was_paid_for_only_as_stripe_does():
+    stripe = Stripe()
+    assert [kind for kind, _ in money_moved(stripe)].count("dispute") == 1
+    plain = stripe.call("GET", "/v1/checkout/sessions/cs_test_1")[2]
+    assert plain["payment_intent"] == "pi_ch_2" and "line_items" not in plain
+    charge = stripe.call("GET", "/v1/charges/ch_1")[2]
+    assert (charge["amount_refunded"], charge["refunded"], charge["disputed"]) == (200, False, True) and "invoice" not in charge
+    query = "payment[type]=payment_intent&payment[payment_intent]=" + charge["payment_intent"]
+    payment, = stripe.call("GET", "/v1/invoice_payments", query)[2]["data"]
+    invoice = stripe.call("GET", f"/v1/invoices/{payment['invoice']}")[2]
+    assert invoice["parent"]["subscription_details"]["subscription"] == "sub_1"
+    assert stripe.call("GET", "/v1/invoice_payments", query.replace("pi_ch_1", "pi_ch_2"))[2]["data"] == []
+    assert stripe.call("GET", "/v1/disputes", "charge=ch_2")[2]["data"] == []
+    assert stripe.call("GET", "/v1/payment_intents/pi_ch_2")[2]["latest_charge"] == "ch_2"
 
 
 def test_a_call_to_anywhere_else_is_an_error():

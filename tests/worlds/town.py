@@ -23,8 +23,13 @@ from tests.worlds.sqs import Queues
 SERVER, USER = "111111111111111111", "222222222222222222"
 GOLD, SILVER = "300000000000000001", "300000000000000002"
 GOLD_PRICE, OTHER_GOLD_PRICE, SILVER_PRICE = "price_gold", "price_other", "price_silver"
-ROLES_OF = {GOLD_PRICE: {GOLD}, OTHER_GOLD_PRICE: {GOLD}, SILVER_PRICE: {SILVER}}
+PASS_PRICE, LIFE_PRICE = "price_pass", "price_life"     # bought once: gold for thirty days, silver for ever
+ROLES_OF = {GOLD_PRICE: {GOLD}, OTHER_GOLD_PRICE: {GOLD}, SILVER_PRICE: {SILVER}, PASS_PRICE: {GOLD}, LIFE_PRICE: {SILVER}}
+DAYS_OF = {PASS_PRICE: 30, LIFE_PRICE: None}
 BEGIN, DAY, GRACE = 1_800_000_000, 86_400, 7 * 86_400
+# Gold has the usual policies: a full refund takes what the charge paid for, an open or a lost dispute takes everything. Silver
+# goes with any refund, and whatever a bank says.
+ANY_REFUND, NO_DISPUTE = {SILVER_PRICE, LIFE_PRICE}, {SILVER_PRICE, LIFE_PRICE}
 LEASE, VISIBILITY, FUNCTION = 120, 360, 60
 PREFIX = "rolekeep-local-"
 ENVIRONMENT = {
@@ -73,12 +78,16 @@ class Town:
     def _register(self):
         from chalicelib.store import servers
 
-        def offer(name, roles, *prices):
-            return {"name": name, "roles": roles, "prices": [
-                {"account": "operator", "id": price, "amount": 500, "currency": "eur", "interval": "month"} for price in prices]}
+        def price(key):
+            once = {"interval": "once", "days": DAYS_OF[key]} if key in DAYS_OF else {"interval": "month"}
+            return {"account": "operator", "id": key, "amount": 500, "currency": "eur", **once}
+
+        def offer(name, roles, *prices, **policies):
+            return {"name": name, "roles": roles, "prices": [price(key) for key in prices], **policies}
 
         servers.write(SERVER, {"name": "Town", "offers": {
-            "gold": offer("Gold", [GOLD], GOLD_PRICE, OTHER_GOLD_PRICE), "silver": offer("Silver", [SILVER], SILVER_PRICE)}})
+            "gold": offer("Gold", [GOLD], GOLD_PRICE, OTHER_GOLD_PRICE, PASS_PRICE),
+            "silver": offer("Silver", [SILVER], SILVER_PRICE, LIFE_PRICE, refund="any", dispute="ignore")}})
 
     def _warm_up(self):
         """What a function asks once in its life has been asked: every run begins alike."""
@@ -89,32 +98,62 @@ class Town:
 
     # What has happened before
 
-    def buy(self, subscription, price, **fields):
-        """The member has this subscription at Stripe, and we know that it is theirs."""
-        from chalicelib.store import links
+    def buy(self, subscription, price, *, charge=None, **fields):
+        """The member has this subscription at Stripe, paid by the charge, and we know that it is theirs, and what the charge is for."""
         self.stripe.add(subscription, price=price, now=self.clock.now, **fields)
-        links.link_subscription(key_of(subscription), user=USER, server=SERVER, offer="gold", account="operator",
-                                now=self.clock.now)
+        self._link(subscription)
+        if charge:
+            self.stripe.pay(subscription, charge, now=self.clock.now)
+            self._link_charge(charge, subscription, self.stripe.subscriptions[subscription]["items"]["data"][0]["current_period_end"])
 
-    def check_out(self, subscription, price, **fields):
-        """The member has bought this at Stripe; nothing of ours but the checkout intent says whose it is."""
+    def buy_once(self, session, price, *, charge):
+        """The member has bought this once, with this charge, and we know that it is theirs."""
+        self.stripe.sell(session, price=price, now=self.clock.now, charge=charge)
+        self._link(session)
+        self._link_charge(charge, session, None)
+
+    def check_out(self, name, price, *, charge=None, **fields):
+        """The member has bought this at Stripe (a subscription, or once); nothing of ours but the checkout intent says whose it is."""
         from chalicelib.store import links
-        intent = f"intent-of-{subscription}-0000"
-        self.stripe.add(subscription, price=price, now=self.clock.now, metadata={"rolekeep_intent": intent}, **fields)
+        intent = f"intent-of-{name}-0000"
+        claim = {"rolekeep_intent": intent}
+        if name.startswith("cs_"):
+            self.stripe.sell(name, price=price, now=self.clock.now, charge=charge, metadata=claim)
+        else:
+            self.stripe.add(name, price=price, now=self.clock.now, metadata=claim, **fields)
+            if charge:
+                self.stripe.pay(name, charge, now=self.clock.now)
         links.make_intent(intent, user=USER, server=SERVER, offer="gold", account="operator", now=self.clock.now)
 
+    def _link(self, name):
+        from chalicelib.store import links
+        links.link_subscription(key_of(name), user=USER, server=SERVER, offer="gold", account="operator", now=self.clock.now)
+
+    def _link_charge(self, charge, name, until):
+        from chalicelib.store import links
+        links.link_charge(key_of(charge), reason=key_of(name), until=until, now=self.clock.now)
+
     def settle_down(self):
-        """Every subscription known so far has been looked at; the member's row is clean."""
-        for subscription in self.stripe.subscriptions:
-            self.event(subscription, "evt_before")()
+        """Everything bought so far, and every charge that money has gone back of, has been looked at; the member's row is clean."""
+        gone_back = [charge["id"] for charge in self.stripe.charges.values() if charge["amount_refunded"] or charge["disputed"]]
+        for name in (*self.stripe.subscriptions, *self.stripe.sessions, *gone_back):
+            self.event(name, "evt_before")()
         assert not list(self._wrong(unheard=False)), list(self._wrong(unheard=False))
 
     # Messages
 
-    def event(self, subscription, name):
-        """A function that delivers Stripe's event about this subscription, as the queue function gets it."""
-        message = {"v": 1, "event": name, "type": "customer.subscription.updated", "account": "operator",
-                   "subscription": subscription}
+    def event(self, subject, name, what=None):
+        """A function that delivers Stripe's event about a subscription, a session or a charge, as the queue function gets it.
+
+        `what` is the event's type. Subscriptions are told of in the older version of the message.
+        """
+        message = {"event": name, "account": "operator"}
+        if subject.startswith("sub_"):
+            message |= {"v": 1, "type": what or "customer.subscription.updated", "subscription": subject}
+        elif subject.startswith("cs_"):
+            message |= {"v": 2, "type": what or "checkout.session.completed", "kind": "purchase", "id": subject}
+        else:
+            message |= {"v": 2, "type": what or "charge.refunded", "kind": "charge", "id": subject}
         return lambda: self._deliver("stripe_event", message)
 
     def visit(self, cause, **fields):
@@ -183,9 +222,21 @@ class Town:
     # Judging
 
     def truth(self):
-        """The roles that the member's subscriptions at Stripe pay for at this moment."""
-        return set().union(*(ROLES_OF[item["price"]["id"]] for sub in self.stripe.subscriptions.values()
-                             for item in sub["items"]["data"] if self._stands(sub, item)))
+        """The roles that the member's subscriptions and purchases at Stripe pay for at this moment."""
+        return set().union(*(ROLES_OF[price] for price in self._paid_for()))
+
+    def _paid_for(self):
+        """The prices that give something now."""
+        for sub in self.stripe.subscriptions.values():
+            for item in sub["items"]["data"]:
+                if self._stands(sub, item) and not self._taken_back(item["price"]["id"], self._charges_of(sub["id"])):
+                    yield item["price"]["id"]
+        for session in self.stripe.sessions.values():
+            for line in session["line_items"]["data"]:
+                price, charge = line["price"]["id"], self._charge_of(session)
+                over = DAYS_OF[price] and self.clock.now >= charge["created"] + DAYS_OF[price] * DAY
+                if session["payment_status"] == "paid" and not over and not self._taken_back(price, [(charge, None)]):
+                    yield price
 
     def _stands(self, sub, item):
         ends = sub.get("cancel_at") or (item["current_period_end"] if sub["cancel_at_period_end"] else None)
@@ -194,6 +245,28 @@ class Town:
         if sub["status"] == "past_due":
             return self.clock.now < item["current_period_start"] + GRACE
         return sub["status"] in ("active", "trialing")
+
+    def _charges_of(self, subscription):
+        """(charge, end of the period that it paid for), found as Stripe's objects name each other."""
+        for payment in self.stripe.invoice_payments.values():
+            invoice = self.stripe.invoices[payment["invoice"]]
+            if invoice["parent"]["subscription_details"]["subscription"] == subscription:
+                intent = self.stripe.intents[payment["payment"]["payment_intent"]]
+                yield self.stripe.charges[intent["latest_charge"]], max(line["period"]["end"] for line in invoice["lines"]["data"])
+
+    def _charge_of(self, session):
+        return self.stripe.charges[self.stripe.intents[session["payment_intent"]]["latest_charge"]]
+
+    def _taken_back(self, price, charges):
+        """Whether a refund or a dispute of one of the charges takes what was bought, by the policies of its offer."""
+        for charge, until in charges:
+            lost = 1 if price in ANY_REFUND else charge["amount"]
+            if charge["amount_refunded"] >= lost and (until is None or self.clock.now < until):
+                return True
+            disputed = [dispute["status"] for dispute in self.stripe.disputes.values() if dispute["charge"] == charge["id"]]
+            if price not in NO_DISPUTE and {"needs_response", "under_review", "lost"} & set(disputed):
+                return True
+        return False
 
     def row(self):
         """The membership as plain values, or None."""
@@ -204,13 +277,15 @@ class Town:
         """What is wrong now that nobody works; a message that is still to come again may know what the row does not."""
         unheard = not run.notes.get("heard") and any(one.unfinished for one in run.workers) or run.notes.get("late")
         waiting = any(self.queues.messages[f"{PREFIX}{name}"] for name in ("stripe-events", "members"))
-        unread = any(service == "stripe" for service, _ in run.suffered)
+        unread = any(where in ("stripe subscriptions", "stripe checkout") for where, _ in run.suffered)
         yield from self._wrong(unheard=unheard or waiting, unread=unread, late=late)
         if run.notes.get("buried"):
             yield "a message went to the dead letters"
         for role in run.notes.get("always", ()):
             if (SERVER, USER, role) in self.discord.stripped:
                 yield "a role was taken that was paid for at every moment"
+        if run.notes.get("never bare") and (SERVER, USER) in self.discord.bare:
+            yield "the member was left without any role"
 
     def judge_settled(self, run):
         """The same after time and redelivery, then after late landings; at last, swept, everything is right."""
@@ -245,7 +320,7 @@ class Town:
         """Why the row itself says that it is not done."""
         if row["requested"] != row["done"]:
             yield "requests"
-        for field in ("lease", "look", "look_at"):
+        for field in ("lease", "look", "look_at", "lookups"):
             if row.get(field) is not None:
                 yield field
         for role in row["roles"].values():
@@ -273,6 +348,8 @@ class Town:
         ends = [instant for sub in self.stripe.subscriptions.values() if sub["status"] in ("active", "trialing", "past_due")
                 for item in sub["items"]["data"] for instant in (sub.get("cancel_at"), item["current_period_end"])
                 if instant and instant > self.clock.now]
+        ends += [ends_at for session in self.stripe.sessions.values() for line in session["line_items"]["data"]
+                 if (ends_at := self._charge_of(session)["created"] + (DAYS_OF[line["price"]["id"]] or 0) * DAY) > self.clock.now]
         if (ends or shown) and not (row.get("due_at") or 2**40) <= min([*ends, row["checked_at"] + DAY]):
             yield "the row claims to be done, but nobody will look when it ends"
 
@@ -311,9 +388,9 @@ def _own_clients():
             one.cache_clear()
 
 
-def key_of(subscription):
-    """The key of an operator's Stripe subscription."""
-    return f"stripe:operator:{subscription}"
+def key_of(name):
+    """The key of a subscription, a session or a charge of the operator's own account."""
+    return f"stripe:operator:{name}"
 
 
 def names(roles):
