@@ -16,8 +16,8 @@ def changed(before, facts):
 
 
 def plain(sub):
-    """The subscription without what no timeline tells: when it was read, or could not be, and the processor's customer."""
-    return replace(sub, read_at=0, unread_since=None, customer="")
+    """The subscription without what no timeline tells: when it was read or could not be, and the processor's customer."""
+    return replace(sub, read_at=0, unread_since=0, customer="")
 
 
 def changed_holds(before, asked):

@@ -193,15 +193,15 @@ def test_D11_no_stage_shows_what_went_wrong_inside():
     assert "debug" not in (ROOT / ".chalice" / "config.json").read_text().lower()
 
 
-def test_D12_no_worker_reads_sessions_and_nobody_but_the_api_and_its_own_worker_sends_to_a_queue(template):
+def test_D12_no_worker_reads_sessions_and_only_the_api_its_own_worker_and_the_schedules_send_to_a_queue(template):
     touched = {}
     for role, statement in statements(template):
         for resource in as_list(statement["Resource"]):
             if "Fn::GetAtt" in resource:
                 touched.setdefault(resource["Fn::GetAtt"][0], set()).add(role)
     assert touched["SessionsTable"] == {"ApiHandlerRole"}
-    assert touched["StripeEventsQueue"] == {"ApiHandlerRole", "StripeEventsRole"}
-    assert touched["MembersQueue"] == {"ApiHandlerRole", "DueSweepRole", "MembersRole"}
+    assert touched["StripeEventsQueue"] == {"ApiHandlerRole", "StripeEventsRole", "ParkedEventsRole"}
+    assert touched["MembersQueue"] == {"ApiHandlerRole", "DueSweepRole", "MembersRole", "ParkedEventsRole"}
 
 
 def test_every_setting_without_a_default_reaches_every_function(template):

@@ -311,13 +311,20 @@ def test_a_subscription_of_a_connected_account_has_no_such_reason(product, shop,
 def test_connected_again_the_members_are_called_at_once_and_what_has_ended_meanwhile_ends(product, shop):
     ada, ben = shop.holder(user=ADA), shop.holder(user=BEN)
     shop.disconnect()
+    product.advance(DAY)
+    product.sweep()
+    from chalicelib.store import ledger
+    product.time.passes(600)
+    product.sweep()
+    told = len(ledger.of(ledger.member_subject(BEN, SERVER)))
+    assert product.row(BEN).subs[shop.key_of(ben)].unread_since
     shop.reconnect()
     shop.ends(ada)      # its owner did, while we were locked out
     assert not account().connected, "only connecting it here counts"
     assert shop.connect()["members_called"] == 2 and account().connected
     product.work()
     assert product.shown(ADA) == set() and product.shown(BEN) == {GOLD}
-    assert product.row(BEN).subs[shop.key_of(ben)].unread_since == 0
+    assert product.row(BEN).subs[shop.key_of(ben)].unread_since == 0 and len(ledger.of(ledger.member_subject(BEN, SERVER))) == told, "nothing to tell Ben"
 
 
 def test_fault_6_a_late_deauthorisation_of_an_account_that_is_connected_again_changes_nothing(product, shop):
