@@ -41,5 +41,6 @@ def _closed_why(closed, wall):
 
 
 def _offer(server, offer):
-    return {"id": offer.id, "name": offer.name, "description": offer.description, "price": offer.prices[0].shown(),
+    price = next((one for one in offer.prices if one.account in server.accounts), offer.prices[0])     # as checkout chooses
+    return {"id": offer.id, "name": offer.name, "description": offer.description, "price": price.shown(),
             "roles": [{"id": role, "name": server.role_name(role)} for role in offer.roles]}

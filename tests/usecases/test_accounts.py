@@ -216,6 +216,16 @@ def test_the_first_price_whose_account_may_be_used_is_taken(product):
     assert product.buys(server=SERVER, user=str(int(BEN) + 1)) and len(list(shop.world.all("subscription"))) == 1
 
 
+def test_the_price_that_is_shown_is_one_that_the_server_may_use(product, call):
+    shop = Shop(product, A)
+    shop.furnish(bound=False, also=[product.price(700)])
+    shown = {offer["id"]: offer["price"]["amount"] for offer in call("GET", "/api/v1/servers").json()["servers"][0]["offers"]}
+    assert shown["gold"] == 700
+    shop.connect()
+    shown = {offer["id"]: offer["price"]["amount"] for offer in call("GET", "/api/v1/servers").json()["servers"][0]["offers"]}
+    assert shown["gold"] == 500
+
+
 def test_an_account_of_the_settings_that_is_bound_to_another_server_only_is_not_used(product, shop):
     shop.furnish(OTHER_SERVER, bound=False, accounts=("operator", A))
     with pytest.raises(Problem) as refused:

@@ -72,7 +72,7 @@ def test_what_is_lacking_again_is_parked_again_with_an_alarm(product, caplog):
 
 
 @pytest.mark.parametrize("appears", ["intent", "link"])
-def test_an_unknown_link_is_released_when_the_link_or_the_intent_is_known(product, appears):
+def test_T36_an_unknown_link_is_released_when_the_link_or_the_intent_is_known(product, appears):
     from chalicelib.store import links
     key = product.buys()
     intent, = [row for row in rows(product, "links") if row["id"]["S"].startswith("intent:")]
