@@ -284,11 +284,11 @@ def test_I3_fault_53_a_disconnected_account_is_unknown_and_strips_nobody_while_i
     assert not account().connected and account().why.startswith("evt_") and account().since == now(product)
     product.advance(40 * DAY)       # long past the paid period
     waits = []
-    for _ in range(12):
+    for _ in range(16):
         product.sweep()
         assert product.shown() == {GOLD}
         waits.append(product.row().due_at - now(product))
-        product.time.passes(waits[-1])
+        product.time.passes(max(waits[-1], 6_000))
     assert waits[0] == 120 and waits == sorted(waits) and waits[-1] == 3_600 and len(set(waits)) >= 5
     assert product.row().subs[shop.key_of(key)].status == "active", "as it was last read"
 
@@ -478,9 +478,9 @@ def test_fault_53_a_charge_that_cannot_be_asked_about_is_not_asked_about_every_t
     links.link_charge(charge, reason=shop.key_of(key), until=None, now=1)
     product.work()
     waits = []
-    for _ in range(8):
+    for _ in range(16):
         waits.append(product.row().due_at - now(product))
-        product.time.passes(waits[-1])
+        product.time.passes(max(waits[-1], 6_000))
         product.sweep()
     assert waits[0] == 120 and waits == sorted(waits) and waits[-1] == 3_600 and product.shown() == {GOLD}
 
