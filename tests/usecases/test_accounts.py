@@ -284,7 +284,7 @@ def test_I3_fault_53_a_disconnected_account_is_unknown_and_strips_nobody_while_i
     assert not account().connected and account().why.startswith("evt_") and account().since == now(product)
     product.advance(40 * DAY)       # long past the paid period
     waits = []
-    for _ in range(16):
+    for _ in range(13):     # within a day: the daily look comes in between
         product.sweep()
         assert product.shown() == {GOLD}
         waits.append(product.row().due_at - now(product))
@@ -478,7 +478,7 @@ def test_fault_53_a_charge_that_cannot_be_asked_about_is_not_asked_about_every_t
     links.link_charge(charge, reason=shop.key_of(key), until=None, now=1)
     product.work()
     waits = []
-    for _ in range(16):
+    for _ in range(13):     # within a day: the daily look comes in between
         waits.append(product.row().due_at - now(product))
         product.time.passes(max(waits[-1], 6_000))
         product.sweep()
