@@ -58,17 +58,18 @@ class Firsts:
             "stripe_events": [("role_changed", self._role_changes)],
             "members": [("nothing_changed", self._nothing_changes)],
             "due_sweep": [("nothing_due", lambda: scheduled_event("due_sweep"))],
+            "parked_events": [("nothing_parked", lambda: scheduled_event("parked_events"))],
         }[function]
 
     def _role_changes(self):
         """Each time the other way round, so that there is a role to change."""
         self._active = not self._active
         self._town.becomes(self._bought, "active" if self._active else "unpaid")
-        return {"Records": [record(json.dumps({"v": 1, "event": "evt_bench", "type": "customer.subscription.updated",
-                                               "account": "operator", "subscription": self._bought["id"]}))]}
+        return {"Records": [record(json.dumps({"v": 2, "event": "evt_bench", "type": "customer.subscription.updated",
+                                               "account": "operator", "kind": "subscription", "id": self._bought["id"]}))]}
 
     def _nothing_changes(self):
-        return {"Records": [record(json.dumps({"v": 1, "user": self._user, "server": SERVER, "cause": "sweep"}))]}
+        return {"Records": [record(json.dumps({"v": 2, "user": self._user, "server": SERVER, "cause": "sweep"}))]}
 
 
 def measure(town, lines, *, folder, rounds, until, made=None, log):

@@ -100,7 +100,9 @@ def test_where_every_offer_allows_it_a_cancel_now_ends_the_subscription_and_its_
 
 def test_a_cancel_now_is_refused_with_what_to_do_instead_where_the_offer_does_not_allow_it(product):
     key = product.holder()
-    refused = refusal(lambda: clicks(key, "now"), 403)
+    with product.counted() as seen:
+        refused = refusal(lambda: clicks(key, "now"), 403)
+    assert seen.http == [] and not any("ledger" in name for name in seen.dynamodb()), "nobody is asked for what is known"
     assert "end of the period" in refused.next_step and money(key) == [] and ended(product, key) == 0
     assert product.shown() == {GOLD} and clicks(key)["already"] is False
 

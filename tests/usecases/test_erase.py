@@ -247,6 +247,21 @@ def test_I3_while_stripe_cannot_be_read_nothing_is_stripped_and_nothing_is_erase
     assert product.sweep() == 1 and product.shown() == set() and erased(product)
 
 
+def test_I3_nor_is_anything_erased_of_somebody_who_holds_nothing_while_stripe_cannot_be_read(product, person):
+    key = product.holder()
+    product.control("DELETE", f"/guilds/{SERVER}/members/{ADA}")
+    product.advance(DAY)
+    product.sweep()
+    assert product.row().roles[GOLD].state == "absent"
+    assert person().erases().status == 202
+    product.order("stripe", method="GET", path=f"/v1/subscriptions/{key}", do="answer", status=500, body={}, times=None)
+    product.work()
+    assert product.row().erased, "it may still be paid"
+    product.stripe.faults.clear()
+    product.time.passes(130)
+    assert product.sweep() == 1 and erased(product)
+
+
 def test_what_was_bought_between_the_click_and_the_erasure_is_kept_and_somebody_is_told(product, person):
     browser = person()
     old = product.holder("gold")
