@@ -32,8 +32,10 @@ def test_who_is_signed_out_sees_what_this_is_and_what_is_sold_and_nothing_else(v
     page = visit().open()
     expect(page.get_by_role("link", name="Sign in with Discord")).to_have_attribute("href", "auth/discord/login")
     expect(page.get_by_role("heading", name="Pixel Guild")).to_be_visible()
-    expect(page.locator(".shop .card")).to_have_count(2)
+    expect(page.get_by_role("heading", name="Lantern Café")).to_be_visible()
+    expect(page.locator(".shop .card")).to_have_count(3)
     expect(page.locator(".shop .card").first).to_contain_text("€5.00 per month")
+    expect(page.locator(".shop .card").last).to_contain_text("€3.00 per month")
     expect(page.get_by_role("button")).to_have_count(0)
 
 
