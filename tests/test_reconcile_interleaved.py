@@ -63,7 +63,7 @@ def passes(town, run, seconds, *, first=lambda: None):
     def happens():
         first()
         town.clock.now += seconds
-        town.arrives(run, "swept", town.visit("sweep"))
+        town.arrives(run, f"swept after {seconds}", town.visit("sweep"))
     return f"{seconds} seconds pass, and the sweep sends the member", happens
 
 
@@ -667,6 +667,124 @@ def switched_while_discord_is_down(town):
             {"preemptions": 1, "crashes": 1, "faults": 1})
 
 
+LEDGER_AND_LINKS = ("PutItem rolekeep-local-ledger", "UpdateItem rolekeep-local-ledger", "DeleteItem rolekeep-local-ledger",
+                    "UpdateItem rolekeep-local-links")
+
+
+def erased_while_somebody_works(town):
+    """A subscription ends, and its member asks to be erased while that is worked on; nothing sent before may land after it."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.settle_down()
+
+    def start(run):
+        run.notes["erased"] = True
+        town.happens(run, "stripe", change(town, run, "sub_1", "canceled", "ended"),
+                     ("the member asks to be erased", lambda: town.arrives(run, "erase", town.erase())))
+
+    return town.scenario("erased while somebody works", start, late=True), {"preemptions": 2, "crashes": 1}
+
+
+def erased_before_it_is_granted(town):
+    """A member asks to be erased while the role of a purchase is being granted: what was sent may land, and is taken then."""
+    from chalicelib.store import members
+    members.create(user=USER, server=SERVER, now=town.clock.now)    # as the button does
+    town.buy_once("cs_test_1", PASS_PRICE, charge="ch_1")
+
+    def start(run):
+        run.notes["erased"] = True
+        town.arrives(run, "bought", town.event("cs_test_1", "evt_bought"))
+        town.happens(run, "member", ("the member asks to be erased", lambda: town.arrives(run, "erase", town.erase())))
+
+    return (town.scenario("erased before it is granted", start, late=True, deaths=lambda worker, label: worker == "bought"),
+            {"preemptions": 1, "crashes": 1})
+
+
+def erased_and_a_late_webhook(town):
+    """While the ledger and the links are made nameless the worker may die at each write, and events of the purchase come late."""
+    town.buy_once("cs_test_1", PASS_PRICE, charge="ch_1")
+    town.settle_down()
+
+    def start(run):
+        run.notes["erased"] = True
+        town.arrives(run, "erase", town.erase())
+        town.happens(run, "stripe", ("an event is late", lambda: town.arrives(run, "late", town.event("cs_test_1", "evt_late"))))
+
+    return town.scenario("erased, and a late webhook", start, loud=LEDGER_AND_LINKS), {"preemptions": 1, "crashes": 1}
+
+
+def the_strip_is_refused_to_who_is_erased(town):
+    """Discord refuses to take the role: whoever it is cannot be forgotten before it is gone."""
+    town.buy_once("cs_test_1", PASS_PRICE, charge="ch_1")
+    town.settle_down()
+    town.discord.untouchable[GOLD] = 50013
+
+    def start(run):
+        run.notes["erased"] = True
+        town.arrives(run, "erase", town.erase())
+        town.arrives(run, "older", town.event("cs_test_1", "evt_older"))
+
+    return town.scenario("the strip is refused to who is erased", start), {"preemptions": 1, "crashes": 1}
+
+
+def erased_while_the_sweep_comes(town):
+    """The sweep sends a member who is due, while they are being erased."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.settle_down()
+    town.clock.now = town.row()["due_at"]
+    ends(town, "sub_1")
+
+    def sweep():
+        from chalicelib import sweep
+        sweep.due(remaining=lambda: 60, limit=60)
+
+    def start(run):
+        run.notes["erased"] = True
+        town.arrives(run, "erase", town.erase())
+        town.arrives(run, "sweep", sweep)
+
+    return town.scenario("erased while the sweep comes", start), {"preemptions": 2, "crashes": 1}
+
+
+def asked_twice_to_be_erased(town):
+    """The wish is uttered twice: it is one erasure, under one pseudonym."""
+    town.buy_once("cs_test_1", PASS_PRICE, charge="ch_1")
+    town.settle_down()
+
+    def start(run):
+        run.notes["erased"] = True
+        town.arrives(run, "erase", town.erase())
+        town.arrives(run, "again", town.erase())
+
+    return town.scenario("asked twice to be erased", start), {"preemptions": 2, "crashes": 1}
+
+
+def bought_again_after_being_erased(town):
+    """Somebody comes back after being erased; what was sent for the old row lands now, and the wish to be erased comes again."""
+    town.buy("sub_1", GOLD_PRICE)
+    town.settle_down()
+    ends(town, "sub_1")
+    erase = town.erase()
+
+    def back(run):
+        town.clock.now += 10
+        if town.come_back("sub_2", GOLD_PRICE):
+            run.notes["back"] = True
+            town.arrives(run, "created", town.event("sub_2", "evt_created"))
+
+    def late(run):
+        town.arrives(run, "once more", erase)
+        town.comes_late(run, town.event("sub_1", "evt_late"))
+
+    def start(run):
+        town.arrives(run, "erase", erase)
+        town.happens(run, "member", passes(town, run, LEASE + 1), passes(town, run, LEASE + 2), ("the member buys again", partial(back, run)),
+                     ("old messages come again", partial(late, run)))
+
+    return (town.scenario("bought again after being erased", start, late=True,
+                          deaths=lambda worker, label: worker == "erase" and "PutItem rolekeep-local-members" in label),
+            {"preemptions": 0, "crashes": 1})
+
+
 SCENARIOS = [
     ended_or_still_active, granted_or_cancelled, one_of_two_ends, one_begins_before_the_other_ends,
     one_ends_before_the_other_begins, both_end, delivered_twice, a_new_one_while_another_ends, two_events_of_a_new_one,
@@ -678,6 +796,8 @@ SCENARIOS = [
     one_is_won_before_the_other_is_opened, refunded_while_discord_is_closed, refunded_before_anybody_has_seen_it,
     bought_once_and_refunded_at_once, a_purchase_is_refunded_unseen, a_dispute_is_won_unseen, the_days_are_over,
     switched_while_discord_is_down,
+    erased_while_somebody_works, erased_before_it_is_granted, erased_and_a_late_webhook, the_strip_is_refused_to_who_is_erased,
+    erased_while_the_sweep_comes, asked_twice_to_be_erased, bought_again_after_being_erased,
 ]
 
 
@@ -796,6 +916,31 @@ SHORTCUTS = {
         MEMBERS + "take_over": [("Membership.look_at.set(now + lease_seconds),", "")]}),
     "a refused grant leaves nothing behind": (in_doubt_then_refused, {
         PLAN + "refused": [("untouched = before.get(role, Role()).state == ABSENT", "untouched = True")]}),
+    # erasing
+    "a tombstone is written without a condition": (bought_again_after_being_erased, {
+        MEMBERS + "bury": [("item.save(_ours(row) & (Membership.requested == row.requested))", "item.save()")]}),
+    "a member is forgotten before Discord has agreed": (the_strip_is_refused_to_who_is_erased, {
+        ROUND + "_finish": [(" and all(r.state == rules.ABSENT for r in roles.values())", "")]}),
+    "a member is forgotten before what was sent has landed": (erased_before_it_is_granted, {
+        ROUND + "_finish": [(" and self.look_at is None", "")]}),
+    "the wish to be erased stands only in the message": (erased_while_somebody_works, {
+        MEMBERS + "request": [("    if erase:\n        actions.append(Membership.erased", "    if False:\n        actions.append(Membership.erased")],
+        "chalicelib.reconcile:_work": [("row = _take(look)", "row = _take(look); row = row and replace(row, erased=look.erase and "
+                                        "{'at': ports.now(), 'as': look.erase['as']})")]}),
+    "each wish to be erased takes another pseudonym": (asked_twice_to_be_erased, {
+        MEMBERS + "request": [('Membership.erased | {"at": now', '{"at": now')]}),
+    "a late webhook gets past the tombstone": (erased_and_a_late_webhook, {
+        MEMBERS + "_ready": [("item is None or item.requested is None and item.ttl <= now", "item is None or item.requested is None"),
+                             ("create(user=user, server=server, now=now)", "create(user=user, server=server, now=now, revive=True)"),
+                             ("if not known:", "if True:"), ("return not known", "return True")]}),
+    "an old wish to be erased reaches who came back": (bought_again_after_being_erased, {
+        MEMBERS + "request": [('condition &= Membership.born.does_not_exist() | (Membership.born < erase["asked"])', "pass")]}),
+    "a row that began afresh does not know when": (bought_again_after_being_erased, {
+        MEMBERS + "create": [('int(buried["at"])', "None")]}),
+    "links are left as they are": (erased_and_a_late_webhook, {
+        "chalicelib.anonymise:_steps": [("yield lambda key=key: links.bury(key, now=at)", "pass")]}),
+    "who is erased keeps what they bought once": (the_strip_is_refused_to_who_is_erased, {
+        ROUND + "_decide": [("self.wants = {}", "pass")]}),
     # charges, disputes, purchases, switches
     "a save forgets what is to be looked up": (refunded_while_another_ends, {
         MEMBERS + "save": [("*_roles(roles), ", NO_LOOKUPS + "*_roles(roles), ")]}),
@@ -815,8 +960,8 @@ SHORTCUTS = {
                               ("    return row", "    if hold:\n        from dataclasses import replace\n        row = replace(_update(user, server, "
                                "brings, Membership.requested.exists()), lease=row.lease)\n    return row")]}),
     "the event tells what became of the dispute": (the_dispute_is_won, {
-        "chalicelib.worker:stripe_event": [("subscription=key, hold=hold)", "subscription=key, hold=hold and Hold(hold.key, hold.reason, "
-                                            "dispute='open' if message['type'].endswith('created') else 'over'))")],
+        "chalicelib.worker:stripe_event": [("hold=hold,", "hold=hold and Hold(hold.key, hold.reason, "
+                                            "dispute='open' if message['type'].endswith('created') else 'over'),")],
         MEMBERS + "request": [("path.set(path | hold.facts())", "path.set(hold.facts())")],
         ROUND + "_ask": [("return stripe.read_hold(hold, read_at=self.clock, deadline=self.deadline)", "return hold")]}),
     "a charge that was asked about once is settled": (the_refund_fails, {
