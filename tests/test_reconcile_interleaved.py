@@ -981,7 +981,7 @@ SHORTCUTS = {
     "a purchase's days are counted from when it was read": (the_days_are_over, {
         PLAN + "access": [("end = item.start + terms.days * DAY", "end = sub.read_at + terms.days * DAY")]}),
     "strips do not wait for a grant that an outage stopped": (switched_while_discord_is_down, {
-        PLAN + "plan": [("if any(_waits_for_discord", "if False and any(_waits_for_discord")]}),
+        PLAN + "plan": [("if any(patient", "if False and any(patient")]}),
     "strips come before grants": (switched_while_discord_is_down, {
         ROUND + "_call": [("[(GRANT, r) for r in plan.grants] + [(STRIP, r) for r in plan.strips]",
                            "[(STRIP, r) for r in plan.strips] + [(GRANT, r) for r in plan.grants]")]}),
