@@ -269,7 +269,9 @@ class _Round:
         elif isinstance(answer, Refused) or answer.scope is None:
             self.roles = rules.refused(self.roles, role, verb, answer.why, before=before, now=self.clock,
                                        definite=isinstance(answer, Refused))
-            return None if isinstance(answer, Refused) else lambda: self.pause(self.roles[role].block.next)
+            block = self.roles[role].block
+            # A grant that has failed too often keeps the strips behind it waiting no longer: they would wait for ever.
+            return None if isinstance(answer, Refused) or verb == GRANT and not rules.patient(block) else lambda: self.pause(block.next)
         else:
             return lambda: self.pause(self._come_back(answer))
         return None

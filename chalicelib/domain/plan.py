@@ -133,12 +133,13 @@ def plan(roles, wants, keeps, *, now, forced=False):
                 or forced and block.forced_from <= now)
 
     grants = tuple(sorted(role for role in set(wants) - held if tried(role, GRANT)))
-    if any(_waits_for_discord(roles[role].block) for role in set(wants) - held - set(grants) if role in roles):
+    if any(patient(roles[role].block) for role in set(wants) - held - set(grants) if role in roles):
         return Plan(grants)
     return Plan(grants, tuple(sorted(role for role in ours - set(wants) - keeps if tried(role, STRIP))))
 
 
-def _waits_for_discord(block):
+def patient(block):
+    """True for a grant that waits for Discord to answer again, and that strips wait for."""
     return block is not None and (block.verb, block.why) == (GRANT, UNAVAILABLE) and block.tries <= _PATIENT_TRIES
 
 

@@ -297,6 +297,23 @@ def test_fault_41_while_discord_refuses_the_new_role_it_is_never_without_any(pro
     assert product.shown() == {SILVER}
 
 
+def test_fault_41_I4_a_role_that_discord_never_gives_keeps_nobody_in_the_old_one(product):
+    offers(product)
+    key = product.holder()
+    product.order("discord", method="PUT", path=f"/roles/{SILVER}", do="answer", status=503, body="<html>", times=None)
+    product.order_stripe("POST", f"subscriptions/{key}/switch", {"price": product.prices[300, "month"]})
+    product.hears()
+    for seconds in (70, 130):
+        assert product.shown() == {GOLD}, "two tries are waited for"
+        product.advance(seconds)
+        product.sweep()
+    assert product.shown() == set(), "with the third the strip goes ahead"
+    product.discord.front.faults.clear()
+    product.advance(250)
+    product.sweep()
+    assert product.shown() == {SILVER}
+
+
 def test_fault_10_C11_O7_a_switch_to_a_price_that_no_offer_knows_parks_takes_the_role_and_tells_everybody(product):
     from chalicelib.store import ledger
     product.sells(gold=([GOLD], [product.price(500)], {}))

@@ -130,7 +130,11 @@ def _price(key, now, **recurring):
 
 
 # Fields that the schema does not require and nobody here reads; the SDK spends most of its time on such.
-_NOT_NEEDED = {"payment_settings", "trial_settings", "managed_payments", "cancellation_details", "recurring", "flexible"}
+_NOT_NEEDED = {
+    "payment_settings", "trial_settings", "managed_payments", "cancellation_details", "recurring", "flexible", "outcome", "radar_options",
+    "fraud_details", "payment_method_options", "saved_payment_method_options", "phone_number_collection", "total_details", "tax_rates",
+    "customer_tax_ids", "total_discount_amounts", "total_pretax_credit_amounts", "total_taxes", "taxes", "pricing",
+    "pretax_credit_amounts", "discount_amounts", "discountable"}
 
 
 def _lean(whole):

@@ -125,6 +125,17 @@ class Town:
                 self.stripe.pay(name, charge, now=self.clock.now)
         links.make_intent(intent, user=USER, server=SERVER, offer="gold", account="operator", now=self.clock.now)
 
+    def come_back(self, name, price):
+        """Whose data was erased begins a new purchase, as the button does, and Stripe makes the subscription; False while there is
+        no tombstone, when the button refuses."""
+        from chalicelib.store import members
+        row = self.row()
+        if row is None or "requested" in row:
+            return False
+        members.create(user=USER, server=SERVER, now=self.clock.now, revive=True)
+        self.check_out(name, price)
+        return True
+
     def _link(self, name):
         from chalicelib.store import links
         links.link_subscription(key_of(name), user=USER, server=SERVER, offer="gold", account="operator", now=self.clock.now)
@@ -161,6 +172,10 @@ class Town:
         message = {"v": 1, "user": USER, "server": SERVER, "cause": cause, **fields}
         return lambda: self._deliver("member", message)
 
+    def erase(self):
+        """A function that delivers the member's wish, uttered now, to be erased."""
+        return self.visit("member:erase", erase=True, asked=self.clock.now)
+
     def _deliver(self, handler, message):
         from chalicelib import worker
         began = self.clock.now
@@ -187,6 +202,8 @@ class Town:
     def scenario(self, name, start, *, loud=(), **more):
         """A Scenario in this town as it is now. `loud` names tables whose calls matter here beside the members'."""
         def quiet(label):
+            if label.startswith(("stripe GET /invoice", "stripe GET /payment_intents")):     # what was paid for never changes here
+                return True
             ours = "members" in label and " Query " not in label
             return label.startswith("dynamodb ") and not ours and not any(table in label for table in loud)
 
@@ -279,6 +296,7 @@ class Town:
         waiting = any(self.queues.messages[f"{PREFIX}{name}"] for name in ("stripe-events", "members"))
         unread = any(where in ("stripe subscriptions", "stripe checkout") for where, _ in run.suffered)
         yield from self._wrong(unheard=unheard or waiting, unread=unread, late=late)
+        yield from self._forgotten(run, unheard or waiting)
         if run.notes.get("buried"):
             yield "a message went to the dead letters"
         for role in run.notes.get("always", ()):
@@ -296,12 +314,16 @@ class Town:
 
     def _wrong(self, *, unheard, unread=False, late=False):
         row, now = self.row(), self.clock.now
-        wanted = self.truth() if (SERVER, USER) in self.discord.members else set()
+        wanted = self.truth() if (SERVER, USER) in self.discord.members and not self._erasing(row) else set()
         shown = {role for server, user, role in self.discord.held if (server, user) == (SERVER, USER)}
         if row is None:
             if wanted and not unheard:
                 yield "there is no row, and nobody will come again"
             return
+        if not unheard:
+            yield from self._traces(row)
+        if "requested" not in row:
+            return (yield from self._tombstone(row, shown))
         for key in row["subs"]:
             if self.tables.item(f"{PREFIX}links", key) is None:
                 yield f"{key} is in the row, but nothing leads to it"
@@ -316,10 +338,48 @@ class Town:
         if not unheard and set(why) <= (set() if late else {"look_at"}):
             yield from self._claims(row, wanted, shown)
 
+    def _forgotten(self, run, unheard):
+        """Whether a wish to be erased was lost, or reached somebody who has come back since."""
+        row = self.row()
+        buried = row is not None and "requested" not in row
+        if run.notes.get("erased") and not unheard and not buried and not (row or {}).get("erased"):
+            yield "the wish to be erased is lost"
+        if run.notes.get("back") and buried:
+            yield "who came back is forgotten again"
+
+    def _erasing(self, row):
+        """Whether everything is to be taken and forgotten: asked for, and no subscription is going on any more."""
+        live = any(sub["status"] not in ("canceled", "incomplete_expired") for sub in self.stripe.subscriptions.values()
+                   if row and key_of(sub["id"]) in row.get("subs", ()))
+        return bool(row and row.get("erased")) and not live
+
+    def _tombstone(self, row, shown):
+        """What is wrong with what is left of a member: it holds nothing, and names nothing but who must not come back by mistake."""
+        if shown:
+            yield f"the member is erased, and still shows {names(shown)}"
+        if more := set(row) - {"user_id", "server_id", "erased", "ttl"}:
+            yield f"the tombstone still holds {sorted(more)}"
+        subjects = {item["subject"]["S"] for item in self.tables.tables[f"{PREFIX}ledger"].items.values()}
+        for subject in subjects:
+            if USER in subject or subject.startswith("erased#") and subject != f"erased#{row['erased']['as']}":
+                yield f"the member is erased, and the ledger still has {subject}"
+
+    def _traces(self, row):
+        """Whether something leads to the member from what was bought before they were erased."""
+        if "requested" in row and "born" not in row:
+            return
+        for (key, _), item in self.tables.tables[f"{PREFIX}links"].items.items():
+            if key.startswith("stripe:") and item.get("user_id") == {"S": USER} and key not in row.get("subs", ()):
+                yield f"the member is erased, and {key} still leads to them"
+
     def _open(self, row):
         """Why the row itself says that it is not done."""
+        if "requested" not in row:
+            return
         if row["requested"] != row["done"]:
             yield "requests"
+        if self._erasing(row):
+            yield "erasing"
         for field in ("lease", "look", "look_at", "lookups"):
             if row.get(field) is not None:
                 yield field
@@ -367,6 +427,8 @@ class Town:
         yield from (f"after the sweeps: {problem}" for problem in self._wrong(unheard=False))
         if row is not None and list(self._open(row)):
             yield f"after the sweeps the row still is not done: {', '.join(self._open(row))}"
+        if run.notes.get("erased") and row is not None and "requested" in row:
+            yield "after the sweeps the member still is not erased"
 
 
 @contextlib.contextmanager
