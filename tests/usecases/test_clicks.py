@@ -88,6 +88,7 @@ def test_T48_a_click_on_what_is_cancelled_leaves_no_intent_and_says_already(prod
 # At once
 
 def test_where_every_offer_allows_it_a_cancel_now_ends_the_subscription_and_its_roles_and_refunds_nothing(product):
+    # Rows: fault 46
     key = product.holder()
     allow(product, gold=True)
     receipt = clicks(key, "now")
@@ -148,6 +149,7 @@ def test_a_cancel_now_waits_for_a_scheduled_one_that_is_under_way_and_the_other_
 
 @pytest.mark.parametrize("do", ["lose_answer", "close"])
 def test_fault_14_a_cancel_now_whose_answer_is_lost_is_read_back_before_anything_is_repeated(product, do):
+    # Rows: fault 46
     key = product.holder()
     allow(product, gold=True)
     product.order("stripe", method="DELETE", path="/v1/subscriptions/", do=do)

@@ -261,6 +261,7 @@ def calls(product):
 
 
 def test_fault_41_T26_O7_a_switch_gives_the_new_role_before_it_takes_the_old_one(product):
+    # Rows: polar 311ade8ecb
     offers(product)
     key = product.holder()
     product.sent.clear()
