@@ -1,4 +1,4 @@
-"""Demo data: one server that sells two offers, and members in different states, made by the roads that real ones take."""
+"""Demo data: two servers that sell roles, and members in different states, made by the roads that real ones take."""
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
@@ -11,11 +11,13 @@ SUPPORTER, VIP, BACKSTAGE, MODERATOR = (f"92000000000000000{n}" for n in range(1
 OLGA, MIKA, ADA, BEN, CLEO, DORA = (f"93000000000000000{n}" for n in range(1, 7))
 PEOPLE = {OLGA: "Olga", MIKA: "Mika", ADA: "Ada", BEN: "Ben", CLEO: "Cleo", DORA: "Dora"}
 ROLES = {SUPPORTER: "Supporter", VIP: "VIP", BACKSTAGE: "Backstage", MODERATOR: "Moderator"}
-OFFERS = {  # prices in cents a month
+OFFERS = {  # prices in cents, a month unless it is paid once
     "supporter": {"name": "Supporter", "description": "Keeps the lights on. You get the Supporter role.",
                   "roles": [SUPPORTER], "amount": 500},
     "backstage": {"name": "Backstage pass", "description": "Behind the scenes, and the VIP lounge: two roles.",
                   "roles": [VIP, BACKSTAGE], "amount": 1200, "cancel_now": True},
+    "founder": {"name": "Founder", "description": "Paid once: the Supporter role for good.", "roles": [SUPPORTER], "amount": 9000,
+                "interval": "once"},
 }
 
 
@@ -57,10 +59,11 @@ def register_server(stripe_url):
     key = settings.get().stripe_api_key
     offers = {}
     for order, (offer_id, offer) in enumerate(OFFERS.items()):
-        price = make_price(stripe_url, key, name=offer["name"], amount=offer["amount"])
+        interval = offer.get("interval", "month")
+        price = make_price(stripe_url, key, name=offer["name"], amount=offer["amount"], interval=interval)
         offers[offer_id] = {"name": offer["name"], "description": offer["description"], "roles": offer["roles"], "order": order,
                             "cancel_now": offer.get("cancel_now", False),
-                            "prices": [{"account": "operator", "id": price, "amount": offer["amount"], "currency": "eur", "interval": "month"}]}
+                            "prices": [{"account": "operator", "id": price, "amount": offer["amount"], "currency": "eur", "interval": interval}]}
     servers.write(GUILD, {
         "name": "Pixel Guild", "offers": offers, "role_names": ROLES, "accounts": ["operator"],
         "terms_url": "https://pixel-guild.example/terms", "privacy_url": "https://pixel-guild.example/privacy"})
@@ -83,8 +86,8 @@ def open_cafe(sandbox, stripe_url):
     connect.connect(server_id=CAFE, account=CAFE_ACCOUNT, owner=DORA, deadline=ports.wall() + 60)
 
 
-def make_price(stripe_url, key, *, name, amount, account=None):
-    """The id of a new monthly price in euros, with a product of its own; `account`: at a connected account."""
+def make_price(stripe_url, key, *, name, amount, interval="month", account=None):
+    """The id of a new price in euros, with a product of its own; `interval` may be "once"; `account`: at a connected account."""
     def post(path, fields):
         headers = {"Authorization": f"Bearer {key}"} | ({"Stripe-Account": account} if account else {})
         answer = requests.post(stripe_url + path, data=fields, headers=headers, timeout=10)
@@ -92,7 +95,8 @@ def make_price(stripe_url, key, *, name, amount, account=None):
         return answer.json()["id"]
 
     product = post("/v1/products", {"name": name})
-    return post("/v1/prices", {"product": product, "unit_amount": amount, "currency": "eur", "recurring[interval]": "month"})
+    recurring = {} if interval == "once" else {"recurring[interval]": interval}
+    return post("/v1/prices", {"product": product, "unit_amount": amount, "currency": "eur", **recurring})
 
 
 def _joins_with(walker, person, offer_id):

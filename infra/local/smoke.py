@@ -170,7 +170,7 @@ class Walk:
     def all(self):
         """Every step."""
         for name in ("ready", "sign_in", "buy", "look", "manage", "cancel_and_undo", "renew_fail_recover", "end_exactly",
-                     "leave_and_come_back", "walls", "specifications", "restart", "specifications"):
+                     "leave_and_come_back", "switch_refund_dispute", "end_at_once_and_buy_once", "walls", "specifications", "restart", "specifications"):
             getattr(self, name)()
 
     # Small words
@@ -220,7 +220,8 @@ class Walk:
             offers = {o["id"]: o for s in self.dora.servers() if s["id"] == GUILD for o in s["offers"]}
             same({i: (o["price"], len(o["roles"])) for i, o in offers.items()}, {
                 "supporter": ({"amount": 500, "currency": "eur", "interval": "month"}, 1),
-                "backstage": ({"amount": 1200, "currency": "eur", "interval": "month"}, 2)}, "what is sold")
+                "backstage": ({"amount": 1200, "currency": "eur", "interval": "month"}, 2),
+                "founder": ({"amount": 9000, "currency": "eur", "interval": "once", "days": None}, 1)}, "what is sold")
             answers(401, lambda: self.dora.call("GET", "/api/v1/profile"))
             answers(404, lambda: self.dora.call("GET", "/api/v1/nothing"))
             answers(404, lambda: self.dora.call("GET", "/nothing"))
@@ -423,6 +424,45 @@ class Walk:
             self.sandbox.advance(DAY)
             self.holds(*both, seconds=SWEEP_WITHIN)
 
+    def switch_refund_dispute(self):
+        both = set(OFFERS["backstage"]["roles"])
+        sub = next(s["id"] for s in self.dora.subscriptions(GUILD) if s["state"] == "active")
+        with step("8  a change of plan at Stripe: the other offer's role, and back"):
+            mine, other = self.sandbox.price_of(sub), self.sandbox.price_of(self.sub)
+            self.sandbox.switch_plan(sub, other)
+            self.holds(SUPPORTER)
+            self.sandbox.switch_plan(sub, mine)
+            self.holds(*both)
+        with step("8  a refund takes the roles, and gives them back when it fails; so does a dispute that is won"):
+            charge = self.sandbox.charges(sub)[0]["id"]
+            refund = self.sandbox.refund(charge)["id"]
+            self.holds()
+            self.shows(sub=sub, state="on_hold")
+            self.sandbox.fail_refund(refund)
+            self.holds(*both)
+            dispute = self.sandbox.dispute(charge)["id"]
+            self.holds()
+            self.sandbox.close_dispute(dispute, "won")
+            self.holds(*both)
+            told = self.dora.timeline(sub)
+            check(any("dispute" in entry["what"] for entry in told) and all(
+                role["answer"] == "done" for entry in told[:2] for role in entry["roles"]), f"the timeline tells it: {told[:2]}")
+
+    def end_at_once_and_buy_once(self):
+        sub = next(s["id"] for s in self.dora.subscriptions(GUILD) if s["state"] == "active")
+        with step("8  cancel at once, where the offer allows it: the roles go; then buy what is paid once, for good"):
+            receipt = self.dora.cancel(sub, now=True)
+            same((receipt["next_charge"], receipt["access_until"], receipt["read_back"]), ("none", None, "canceled"), "the receipt")
+            self.holds()
+            self.dora.buy(GUILD, "founder")
+            self.holds(SUPPORTER)
+            shown = wait_for(lambda: [s for s in self.dora.subscriptions(GUILD) if s["kind"] == "purchase" and s["state"] == "active"],
+                             self.role_within, "the profile shows the purchase")[0]
+            same((shown["renews_at"], shown["ends_at"], shown["price"]["interval"]), (None, None, "once"), "what was bought")
+            answers(409, lambda: self.dora.buy(GUILD, "founder"))
+            self.dora.buy(GUILD, "backstage")
+            self.holds(SUPPORTER, *OFFERS["backstage"]["roles"])
+
     def walls(self):
         with step("9  bad, missing, old, future signatures: 400; somebody else's subscription: 404; no token: 403; odd fields: 400"):
             self._signatures()
@@ -471,7 +511,7 @@ class Walk:
             same(self.roles(), held, "the roles after a restart")
             check(self.sandbox.stripe("GET", "/clock")["offset"] >= offset, "the clock was not turned back")
         with step("10 and it goes on: a cancellation and its undoing work"):
-            sub = next(s["id"] for s in self.dora.subscriptions(GUILD) if s["state"] == "active")
+            sub = next(s["id"] for s in self.dora.subscriptions(GUILD) if s["state"] == "active" and s["kind"] == "subscription")
             self.dora.cancel(sub)
             self.dora.undo(sub)
 

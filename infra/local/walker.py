@@ -214,9 +214,14 @@ class Walker:
         page = self.browser.open(self.browser.open(url).link("Update plan", containing=subscription))
         return self.browser.submit(page, button="Update plan", price=price)
 
-    def cancel(self, subscription, reason=None):
-        """The receipt of a cancellation at period end."""
-        return self.call("POST", f"/api/v1/subscriptions/{subscription}/cancel", {"reason": reason} if reason else {})["receipt"]
+    def cancel(self, subscription, reason=None, *, now=False):
+        """The receipt of a cancellation at period end, or at once."""
+        wish = ({"reason": reason} if reason else {}) | ({"when": "now"} if now else {})
+        return self.call("POST", f"/api/v1/subscriptions/{subscription}/cancel", wish)["receipt"]
+
+    def timeline(self, subscription):
+        """The newest entries of what happened to a subscription."""
+        return self.call("GET", f"/api/v1/subscriptions/{subscription}/timeline")["entries"]
 
     def undo(self, subscription):
         """The receipt of taking a cancellation back."""
@@ -379,11 +384,18 @@ class Sandboxes:
 
     def customer_of(self, subscription, *, account=None):
         """The Stripe customer who pays the subscription."""
+        return self.last_told(subscription, account=account)["customer"]
+
+    def price_of(self, subscription, *, account=None):
+        """The Stripe price of the subscription's first item."""
+        return self.last_told(subscription, account=account)["items"]["data"][0]["price"]["id"]
+
+    def last_told(self, key, *, account=None):
+        """The object of the newest event about it."""
         for event in reversed(self.events(account=account)):
-            thing = event["data"]["object"]
-            if thing.get("id") == subscription:
-                return thing["customer"]
-        raise WalkFailed(f"no event mentions {subscription}")
+            if event["data"]["object"].get("id") == key:
+                return event["data"]["object"]
+        raise WalkFailed(f"no event mentions {key}")
 
     # Discord
 
