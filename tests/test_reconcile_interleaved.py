@@ -456,7 +456,7 @@ def in_doubt_then_refused(town):
 
 
 def refunded_while_somebody_works(town):
-    """What paid for the role is refunded while an older event of the subscription is worked on."""
+    """What paid for the role is refunded while an older event of the subscription is worked on (fault_42)."""
     town.buy("sub_1", GOLD_PRICE, charge="ch_1")
     town.settle_down()
 
@@ -468,7 +468,7 @@ def refunded_while_somebody_works(town):
 
 
 def refunded_while_another_ends(town):
-    """A subscription ends, another of the member's is refunded: each in a message of its own, each seen."""
+    """A subscription ends, another of the member's is refunded: each in a message of its own, each seen (fault_42)."""
     town.buy("sub_1", GOLD_PRICE, charge="ch_1")
     town.buy("sub_2", SILVER_PRICE)
     town.settle_down()
@@ -480,7 +480,7 @@ def refunded_while_another_ends(town):
 
 
 def the_refund_fails(town):
-    """A refund is made, and comes back; its own event is late."""
+    """A refund is made, and comes back; its own event is late (fault_42)."""
     town.buy("sub_1", GOLD_PRICE, charge="ch_1")
     town.settle_down()
 
@@ -504,7 +504,7 @@ def it_is_refunded_again(town):
 
 
 def the_dispute_is_won(town):
-    """A dispute is opened and won, and the event of its end comes first."""
+    """A dispute is opened and won, and the event of its end comes first (fault_43)."""
     town.buy("sub_1", GOLD_PRICE, charge="ch_1")
     town.settle_down()
 
@@ -558,7 +558,7 @@ def one_is_refunded_while_the_other_ends(town):
 
 
 def one_is_won_before_the_other_is_opened(town):
-    """The reason changes hands, and there is one at every moment: a dispute is won, then another subscription's is opened."""
+    """The reason changes hands, and there is one at every moment: a dispute is won, then another subscription's is opened (fault_43)."""
     town.buy("sub_1", GOLD_PRICE, charge="ch_1")
     town.buy("sub_2", OTHER_GOLD_PRICE, charge="ch_2")
     town.stripe.dispute("ch_1", "needs_response")
@@ -589,7 +589,7 @@ def refunded_while_discord_is_closed(town):
 
 
 def refunded_before_anybody_has_seen_it(town):
-    """The first two events of a subscription are that it was made, and that it was refunded; nothing leads to either yet."""
+    """The first two events of a subscription are that it was made, and that it was refunded; nothing leads to either yet (fault_42)."""
     town.check_out("sub_1", GOLD_PRICE, charge="ch_1")
 
     def start(run):
