@@ -14,7 +14,7 @@ PAGE = 20           # rows of one partition before the others have their turn
 MOST = 500          # rows in one run
 SPENT_SHARE = 0.8
 END_OF_TIME = 10 ** 11
-FOR_SOMEBODY = ("intent_claimed", "wrong_endpoint")     # nothing can appear that would change these: a person judges
+FOR_SOMEBODY = ("intent_claimed", "wrong_endpoint", "paid_after_erase")     # nothing can appear that would change these: a person judges
 
 
 def run(*, remaining, limit):

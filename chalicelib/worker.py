@@ -14,6 +14,7 @@ VERSIONS = (queues.MESSAGE_VERSION - 1, queues.MESSAGE_VERSION)
 RECORD_SECONDS = 30     # a record is not started with less than this left: one fetch, one role change and the writes fit
 UNKNOWN_TRIES = 12
 NOT_CLAIMED = "not_claimed"
+LATE_PAYMENT = "checkout.session.async_payment_succeeded"   # a bank debit takes days
 LACKS = {"stripe_404": "unknown_subscription", "other_mode": "unknown_subscription", NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end
 MARGIN_SECONDS = 3      # what is left of the function's time after the last outside call
 
@@ -63,8 +64,9 @@ def stripe_event(message, *, deadline):
         found = _identify(message, key, account, deadline)
     if found is None:
         return
-    if found.user is None:
-        return log.info("erased_member", cause=event)     # nobody is left whom it could concern
+    if found.user is None:  # nobody is left whom it could concern; but money that comes only now is somebody's to give back
+        log.info("erased_member", cause=event)
+        return audit.park_event(message, "paid_after_erase", at=ports.now()) if message.get("type") == LATE_PAYMENT else None
     try:
         reconcile(Look(found.user, found.server, _cause(event, message), subscription=key, hold=hold,
                        bound_at=found.made_at), deadline=deadline)

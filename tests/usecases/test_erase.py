@@ -386,3 +386,24 @@ def test_I11_an_export_opens_nothing(product, person, call):
         assert secret not in text
     assert call("GET", "/api/v1/me/export").status == 401
     assert person("970000000000000009").asks("GET", "/api/v1/me/export").json()["memberships"] == []
+
+
+def test_a_bank_debit_that_arrives_after_the_erasure_is_kept_for_somebody_to_give_back(product, person):
+    from chalicelib import checkout, ports
+    from chalicelib import parked as releasing
+    product.sells(lifetime=([GOLD], [product.price(9_000, "once")], {}))
+    url = checkout.start(user=ADA, server_id=SERVER, offer_id="lifetime", deadline=ports.wall() + 25)
+    form = product._browser.open(url).form("Pay")
+    product._browser.session.post(form["action"], data={**form["fields"], "email": "ada@canary.example", "method": "sepa_debit",
+                                                        "number": "DE89370400440532013000"}, allow_redirects=False)
+    product.hears()
+    product.time.passes(2)
+    assert person().erases().status == 202
+    product.work()
+    assert erased(product)
+    session = product.stripe.world.find("checkout.session", url.rsplit("/", 1)[1])
+    product.order_stripe("POST", f"payment_intents/{session['payment_intent']}/settle", {"outcome": "succeed"})
+    assert product.hears() == 0 and parked() == ["paid_after_erase"] and product.shown() == set()
+    product.time.passes(DAY)
+    releasing.run(remaining=lambda: 60, limit=60)
+    assert product.work() == 0 and [row.outcome for row in ledger.parked("operator")] == [None], "a person judges it"
