@@ -12,7 +12,7 @@ run: $(INSTALLED) ## start everything on this machine: PORT=8000, RESET=1 forget
 	@exec $(PY) -m infra.local.run
 
 test: lint ## every check that a change must pass
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses 2 --dist loadgroup
 	@$(PY) -m infra.local.smoke
 
 smoke: $(INSTALLED) ## the walk of a member, against a fresh instance on free ports

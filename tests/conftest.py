@@ -1,4 +1,4 @@
-"""What every test may use: the embedded AWS, one for the whole run, and a clean one for each test that asks."""
+"""What every test may use: the embedded AWS, one for each process of the run, and a clean one for each test that asks."""
 
 import os
 
@@ -6,6 +6,16 @@ import pytest
 
 from infra.local import aws
 from infra.local.sandbox import spec
+
+TOGETHER = ("api", "browser", "infra")      # folders whose tests share one running instance or one package
+
+
+def pytest_collection_modifyitems(items):
+    """On two processes (`make test`) a folder that shares something slow stays on one, any other file too; explorations need not."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder in TOGETHER or folder != "tests":
+            item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else f"{folder}/{item.path.name}"))
 
 
 @pytest.fixture(scope="session")
