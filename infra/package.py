@@ -24,6 +24,7 @@ from infra.local.aws import ROOT, resources
 from infra.local.functions import queue_functions
 
 LOG_DAYS = 30
+PACKAGED = (".chalice", "chalicelib", "app.py", "requirements.txt")
 API = "APIHandler"  # Chalice's name for the function behind the API
 # What the product's settings are called, the CloudFormation parameter for each, and whether it is a secret.
 PARAMETERS = {
@@ -128,10 +129,10 @@ def package(stage, target):
     """`target` holds sam.json and deployment.zip of this stage, whole or not at all."""
     merge = merge_template(load_app(stage), stage)
     with tempfile.TemporaryDirectory(prefix="rolekeep-package-") as scratch:
-        built = pathlib.Path(scratch) / "built"
+        built, project = pathlib.Path(scratch) / "built", _copied(pathlib.Path(scratch) / "project")
         merge_file = pathlib.Path(scratch) / "merge.json"
         merge_file.write_text(json.dumps(merge))
-        _run_chalice("package", "--stage", stage, "--merge-template", str(merge_file), str(built))
+        _run_chalice("package", "--stage", stage, "--merge-template", str(merge_file), str(built), cwd=project)
         check(json.loads((built / "sam.json").read_text()))
         compile_into(built / "deployment.zip")
         shutil.rmtree(target, ignore_errors=True)
@@ -139,11 +140,23 @@ def package(stage, target):
         shutil.move(built, target)
 
 
-def _run_chalice(*arguments):
+def _copied(project):
+    """What is packaged, and nothing else: Chalice names its package by a hash over the folder, bytecode that somebody is writing
+    there included, and keeps it beside; two that package at once would write into each other's file.
+    """
+    for name in PACKAGED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__", "deployments"))
+        else:
+            shutil.copy(ROOT / name, project / name)
+    return project
+
+
+def _run_chalice(*arguments, cwd):
     # Chalice asks for a region although the template leaves it open; no credential is used or needed.
     environment = {"AWS_DEFAULT_REGION": "us-east-1", **os.environ}
     code = "import sys; from chalice.cli import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment, text=True,
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, env=environment, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         raise SystemExit(f"chalice {arguments[0]} failed:\n{done.stdout}")
