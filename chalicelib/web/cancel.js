@@ -69,7 +69,7 @@ function consequences(server, sub, now) {
   const goes = gives.filter((role) => !stays.includes(role));
   const until = sub.renews_at ?? sub.access_until;   // the earliest item ends it
   const line = (words, list) => list.length > 0 && el("p", {}, words, names(list.map((role) => role.name)), ".");
-  if (now) return [el("p", {}, el("strong", {}, T.cancelNowWhat), " ", T.cancelNowCharge), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
+  if (now) return [el("p", {}, el("strong", {}, until ? T.cancelNowWhat : T.cancelNowNothing), " ", T.cancelNowCharge), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
   return [
     until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(until)), ". ",
                           sub.state === "grace" ? T.cancelGrace : T.cancelCharge) : el("p", {}, T.cancelNothing),

@@ -27,12 +27,16 @@ function card(page, server, sub) {
   const id = `title-${sub.id}`;
   const name = sub.offer ? named(sub.offer.name) : T.noOffer;
   return el("article", { id: `card-${sub.id}`, class: `card is-${sub.state}`, "aria-labelledby": id },
-    el("div", { class: "card-top" }, el("h4", { id }, name), badge(sub.state, T.state[sub.state] ?? T.state.unknown)),
+    el("div", { class: "card-top" }, el("h4", { id }, name), badge(sub.state, paused(sub) ? T.state.paused : T.state[sub.state] ?? T.state.unknown)),
     el("p", { class: "quiet" }, [sub.price ? price(sub.price) : "", T.paidThrough[sub.processor] ?? sub.processor].filter(Boolean).join(" · ")),
     el("p", {}, meaning(page, sub)),
     sub.why ? el("p", { class: "why" }, sub.why.text, " ", T.next, sub.why.next) : null,
     actions(page, server, sub), note(page, sub.id));
 }
+
+/** By its server, with a paid rest or without; not ending by itself. */
+const paused = (sub) => sub.status === "paused"
+  || (["active", "trialing"].includes(sub.status) && ["ending", "ended"].includes(sub.state) && !sub.cancel_scheduled);
 
 /** What the subscription's state means, with its instants in the member's own time. */
 function meaning(page, sub) {
@@ -41,6 +45,9 @@ function meaning(page, sub) {
   if (sub.kind === "purchase" && sub.access_until) return [T.boughtUntil, when(sub.access_until)];
   if (sub.state === "active" && sub.renews_at && sub.offer) return [T.renews, when(sub.renews_at)];
   if (sub.state === "ending" && sub.ends_at) return [T.ends, when(sub.ends_at), T.noCharge];
+  if (sub.state === "ending" && sub.access_until && paused(sub)) return [T.voidUntil, when(sub.access_until)];
+  if (sub.state === "on_hold" && sub.ends_at) return [sub.text, T.holdEnds, when(sub.ends_at), T.noCharge];
+  if (sub.state === "on_hold" && sub.actions.includes("cancel")) return [sub.text, el("strong", {}, T.holdCharges)];
   if (sub.state === "grace" && sub.access_until) {
     return [T.graceUntil, when(sub.access_until), sub.ends_at ? [T.graceEnds, instant(sub.ends_at), ". "] : "", T.graceThen];
   }
@@ -112,6 +119,7 @@ const taken = (sub) => TAKEN.includes(sub.status) || (sub.status === "bought" &&
 function held(mine, offer) {
   const sub = mine.find((one) => one.offer?.id === offer.id && taken(one));
   if (!sub) return null;
-  const said = ["past_due", "paused", "unpaid"].includes(sub.status) ? T.haveUnpaid : sub.state === "ending" ? T.haveEnding : T.have;
-  return el("p", { class: "have" }, said);
+  const [said, kind] = sub.state === "on_hold" ? [T.haveHeld, "is-bad"] : paused(sub) ? [T.havePaused, "is-wait"]
+    : ["past_due", "unpaid"].includes(sub.status) ? [T.haveUnpaid, "is-bad"] : [sub.state === "ending" ? T.haveEnding : T.have, ""];
+  return el("p", { class: `have ${kind}` }, said);
 }
