@@ -46,7 +46,7 @@ def _refuse_second(row, server, offer, price):
     """Nobody pays twice for one offer by mistake; a scheduled cancel can be undone, a failed payment repaired.
 
     A subscription that is on hold (refunded, disputed) still counts: it can be cancelled first. What was bought for some days
-    can be bought again when they are over, what was refunded at once.
+    can be bought again when they are over, what was refunded at once, what is disputed when that is decided.
     """
     if row and len(row.subs) >= members.MOST_SUBSCRIPTIONS:
         raise Problem(409, "too-many", "No more here", "You have had as many subscriptions in this server as can be kept.",
@@ -57,6 +57,9 @@ def _refuse_second(row, server, offer, price):
                           "Try again in a few seconds.")
         if not any((b := server.buying(sub.account, item.price)) and b[0].id == offer.id for item in sub.items):
             continue
+        if sub.status == BOUGHT and any(hold.unsettled for hold in row.holds.values() if hold.reason == sub.key):
+            raise Problem(409, "disputed", "A dispute is open", "You have bought this already, and a dispute about the payment is open.",
+                          "When it is won you have it again; when it is lost you can buy it anew.")
         if sub.status == BOUGHT and rules.wanted([sub], row.holds.values(), server, ports.now()):
             raise Problem(409, "already-bought", "You have this already", "You have already bought this offer.",
                           "Press “Restore my roles” on your profile if a role is missing.")

@@ -5,6 +5,7 @@ anonymise what is kept. Pressing again at any time goes on.
 """
 from chalicelib import cancel, ports, problem
 from chalicelib.domain import ids
+from chalicelib.domain import plan as rules
 from chalicelib.domain.offers import Server
 from chalicelib.gateways import queues
 from chalicelib.problem import Problem
@@ -14,17 +15,22 @@ from chalicelib.store import members, servers, sessions
 def erase(*, user, secret, cancel_subscriptions, confirm, deadline):
     """Nothing of this member's is paid any more, they are signed out everywhere, and their data is being erased.
 
-    Raises Problem 400, 409 (what is still paid, and what to do), and 503 when a cancellation is not confirmed or nothing could
-    be sent: nothing is erased then, and pressing again goes on.
+    Raises Problem 400, 409 (what is still paid or would be lost, or cannot be cancelled because its account is disconnected, and
+    what to do), and 503 when a cancellation is not confirmed or nothing could be sent: nothing is erased then, and pressing again
+    goes on. Nothing is cancelled before everything is known to be cancellable: that cannot be taken back.
     """
     if confirm is not True or not isinstance(cancel_subscriptions, bool):
         raise problem.bad_request("confirm must be true, and cancel_subscriptions true or false: this cannot be undone.")
     rows = members.of_user(user)
-    live = [(row, sub) for row in rows for sub in row.subs.values() if not sub.terminal and not ids.is_purchase(sub.key)]
-    if live and not cancel_subscriptions:
-        raise _still_paid(live)
+    known = servers.read_many([row.server for row in rows], accounts={sub.account for row in rows for sub in row.subs.values()} - {ids.OPERATOR})
+    kept = [(row, known[row.server][0] or Server(row.server, row.server), sub) for row in rows for sub in row.subs.values()]
+    live = [one for one in kept if not one[2].terminal and not ids.is_purchase(one[2].key)]
+    if not cancel_subscriptions and (lost := live + [one for one in kept if _for_good(*one)]):
+        raise _still_paid(lost)
+    if stuck := [(row, server, sub) for row, server, sub in live if sub.account in server.disconnected]:
+        raise _stuck(stuck)
     details = {"actor": f"member:{user}", "reason": "", "comment": ""}
-    for _, sub in live:     # whatever the offers say: who wants to be erased keeps nothing anyway
+    for _, _, sub in live:  # whatever the offers say: who wants to be erased keeps nothing anyway
         cancel.settled(cancel.Ask(cancel.CANCEL_NOW, sub.key, details), deadline)
     try:
         queues.send_all(queues.MEMBERS, [({"user": user, "server": row.server, "cause": "member:erase", "erase": True,
@@ -38,11 +44,25 @@ def erase(*, user, secret, cancel_subscriptions, confirm, deadline):
                     "or longer while Discord cannot be asked."}
 
 
-def _still_paid(live):
-    known = servers.read_many(list(dict.fromkeys(row.server for row, _ in live)))
-    named = [f"{_offer(sub, known[row.server][0] or Server(row.server, row.server))}" for row, sub in live]
-    return Problem(409, "still-paid", "Something is still paid", f"You still have: {', '.join(named)}.",
-                   "Cancel them first and wait until they have ended, or ask for them to be cancelled at once with it; nothing is refunded.")
+def _for_good(row, server, sub):
+    """True for what was paid once and still gives something here."""
+    return ids.is_purchase(sub.key) and bool(rules.wanted([sub], row.holds.values(), server, ports.now()))
+
+
+def _still_paid(lost):
+    return Problem(409, "still-paid", "Something is still paid", f"You still have: {_named(lost)}.",
+                   "Cancel the subscriptions first and wait until they have ended, or ask for everything to be ended at once with it; nothing "
+                   "is refunded, and what you bought for good is lost.")
+
+
+def _stuck(stuck):
+    return Problem(409, "account-disconnected", "Something cannot be cancelled here", f"The Stripe account is not connected for: {_named(stuck)}. "
+                   "Nothing was cancelled and nothing erased.",
+                   "Ask the server's owner: they can cancel it in their Stripe Dashboard, or connect the account again.")
+
+
+def _named(found):
+    return ", ".join(_offer(sub, server) for _, server, sub in found)
 
 
 def _offer(sub, server):

@@ -18,7 +18,7 @@ _CURSOR = re.compile(r"\d{12}-[A-Za-z0-9_-]{1,64}")
 _BY = {"evt_": "stripe", "member:": "you", "owner:": "owner"}
 _CAUSES = {
     "member:restore": "You asked for your roles back.",
-    "member:cancel_at_period_end": "You cancelled to the end of the period.",
+    "member:cancel_at_period_end": "You cancelled at the end of the period.",
     "member:cancel_now": "You cancelled at once.",
     "member:undo_cancel": "You undid the cancellation.",
     "member:erase": "You asked to have your data erased.",
@@ -37,7 +37,7 @@ _CAUSES = {
 }
 _OTHERWISE = {"stripe": "Stripe told of a change.", "you": "You asked for it.", "owner": "The server's owner asked for it.",
               "clock": "Something was due, or the daily look."}
-_ASKED = {"cancel_at_period_end": "to cancel to the end of the period", "cancel_now": "to cancel at once", "undo_cancel": "to undo the cancellation"}
+_ASKED = {"cancel_at_period_end": "to cancel at the end of the period", "cancel_now": "to cancel at once", "undo_cancel": "to undo the cancellation"}
 _BECAME = {"done": "Done, and read back from Stripe.", "given_up": "Given up: no answer came.", "not_made": "Not made: Stripe did not take it."}
 _NO_ROLE = {"nothing_to_do": "Nothing had to change in Discord.", "waits": "It waits until Discord can be asked.",
             "not_in_server": "You are not in this Discord server: your roles wait until you join."}

@@ -114,7 +114,7 @@ def meaning(sub, holds, server, *, now):
     if sub.status == "canceled":
         return nothing | {"state": "ended", "text": f"Ended on {words(sub.ended_at)}." if sub.ended_at else "Ended."}
     if why := _on_hold(sub, holds, server, now):
-        return nothing | {"state": "on_hold", "text": _HELD[why], "ends_at": sub.scheduled_end}
+        return nothing | {"state": "on_hold", "text": _HELD[why], "ends_at": sub.scheduled_end, "renews_at": _next_charge(sub)}
     given = [(item, access(sub, item, terms=server.terms(sub.account, item.price), now=now)) for item in sub.items]
     standing = [one for one in given if one[1].stands]
     shown = _bought if sub.status == BOUGHT else _void if sub.void else _unpaid if sub.status == "past_due" else _running
@@ -135,9 +135,15 @@ _WORDS = {
 }
 _HELD = {
     REFUNDED: "The payment was refunded, so it gives no access.",
-    DISPUTED: "A dispute about the payment is open. Access is held until it is decided.",
+    DISPUTED: "A dispute about the payment is open. There is no access until it is decided.",
     CHARGED_BACK: "The payment was charged back, so it gives no access.",
 }
+
+
+def _next_charge(sub):
+    """When what is on hold is charged again, or None: it goes on unless it is cancelled, and the page must not hide that."""
+    quiet = is_purchase(sub.key) or sub.scheduled or sub.void or not sub.items
+    return None if quiet else min(item.end for item in sub.items)
 
 
 def _on_hold(sub, holds, server, now):

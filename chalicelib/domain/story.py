@@ -17,7 +17,7 @@ def changed(before, facts):
 
 def plain(sub):
     """The subscription without what no timeline tells: when it was read or could not be, and the processor's customer."""
-    return replace(sub, read_at=0, unread_since=0, customer="")
+    return replace(sub, read_at=0, unread_since=0, customer="", charge="", troubled=False)
 
 
 def changed_holds(before, asked):

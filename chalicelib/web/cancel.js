@@ -67,7 +67,7 @@ function consequences(server, sub, now) {
   const gives = server.roles.filter((role) => sub.role_ids.includes(role.id) && role.state !== "ending");
   const stays = gives.filter((role) => role.subscriptions.some((id) => id !== sub.id));
   const goes = gives.filter((role) => !stays.includes(role));
-  const until = sub.renews_at ?? sub.access_until;   // the earliest item ends it
+  const until = sub.state === "on_hold" ? null : sub.renews_at ?? sub.access_until;   // the earliest item ends it
   const line = (words, list) => list.length > 0 && el("p", {}, words, names(list.map((role) => role.name)), ".");
   if (now) return [el("p", {}, el("strong", {}, until ? T.cancelNowWhat : T.cancelNowNothing), " ", T.cancelNowCharge), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
   return [

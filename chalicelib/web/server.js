@@ -47,7 +47,7 @@ function meaning(page, sub) {
   if (sub.state === "ending" && sub.ends_at) return [T.ends, when(sub.ends_at), T.noCharge];
   if (sub.state === "ending" && sub.access_until && paused(sub)) return [T.voidUntil, when(sub.access_until)];
   if (sub.state === "on_hold" && sub.ends_at) return [sub.text, T.holdEnds, when(sub.ends_at), T.noCharge];
-  if (sub.state === "on_hold" && sub.actions.includes("cancel")) return [sub.text, el("strong", {}, T.holdCharges)];
+  if (sub.state === "on_hold" && sub.renews_at) return [sub.text, T.holdCharges, when(sub.renews_at), T.holdUnless];
   if (sub.state === "grace" && sub.access_until) {
     return [T.graceUntil, when(sub.access_until), sub.ends_at ? [T.graceEnds, instant(sub.ends_at), ". "] : "", T.graceThen];
   }

@@ -407,3 +407,28 @@ def test_a_bank_debit_that_arrives_after_the_erasure_is_kept_for_somebody_to_giv
     product.time.passes(DAY)
     releasing.run(remaining=lambda: 60, limit=60)
     assert product.work() == 0 and [row.outcome for row in ledger.parked("operator")] == [None], "a person judges it"
+
+
+def test_what_was_bought_for_good_is_named_before_it_is_lost(product, person):
+    product.sells(lifetime=([GOLD], [product.price(9_000, "once")], {}))
+    product.buys("lifetime")
+    product.hears()
+    refused = person().erases(cancel=False)
+    assert refused.status == 409 and "lifetime" in refused.text and product.shown() == {GOLD}
+    assert person().erases().status == 202
+    product.work()
+    assert erased(product) and product.shown() == set()
+
+
+def test_nothing_is_cancelled_when_something_else_cannot_be_because_its_account_is_gone(product, person):
+    from chalicelib.store import accounts
+    key = product.holder()
+    accounts.bind("acct_1Gone", server=OTHER_SERVER, owner=BEN, at=int(product.time.at), why="test")
+    servers.write(OTHER_SERVER, {"name": "Elsewhere", "accounts": ["acct_1Gone"], "offers": {}})
+    members.request(user=ADA, server=OTHER_SERVER, token="x", now=int(product.time.at), wall=product.time.at, lease_seconds=0, cause="test",
+                    subscription="stripe:acct_1Gone:sub_1Gone")
+    accounts.disconnect("acct_1Gone", at=int(product.time.at), why="evt_1")
+    refused = person().erases()
+    assert refused.status == 409 and "Elsewhere" in refused.text
+    product.work()
+    assert product.stripe.call("GET", f"/v1/subscriptions/{key}")[1]["status"] == "active" and product.shown() == {GOLD}

@@ -140,3 +140,22 @@ def test_what_was_paid_once_cannot_be_cancelled(shop):
     with pytest.raises(Problem) as refused:
         cancel.cancel(user=ADA, subscription_id=key, reason=None, comment=None, deadline=ports.wall() + 25)
     assert refused.value.code == "paid-once"
+
+
+def test_what_is_disputed_cannot_be_paid_for_a_second_time_before_that_is_decided(shop):
+    from chalicelib.problem import Problem
+    key = shop.buys("lifetime")
+    shop.hears()
+    payment = shop.stripe.world.find("checkout.session", key)["payment_intent"]
+    charge = shop.stripe.world.find("payment_intent", payment)["latest_charge"]
+    opened = shop.order_stripe("POST", f"charges/{charge}/dispute", {})["id"]
+    shop.hears()
+    assert shop.shown() == set() and shop.subscription(key)["renews_at"] is None
+    with pytest.raises(Problem) as refused:
+        shop.buys("lifetime")
+    assert refused.value.code == "disputed"
+    shop.order_stripe("POST", f"disputes/{opened}/close", {"outcome": "lost"})
+    shop.hears()
+    shop.buys("lifetime")
+    shop.hears()
+    assert shop.shown() == {GOLD}

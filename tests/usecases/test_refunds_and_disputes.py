@@ -42,6 +42,7 @@ def test_fault_42_T32_a_full_refund_of_the_current_period_ends_access_and_the_pa
     assert product.shown() == set()
     shown = product.subscription(key)
     assert shown["state"] == "on_hold" and "refunded" in shown["text"] and shown["access_until"] is None and "cancel" in shown["actions"]
+    assert shown["renews_at"], "it goes on being charged, and the page says when"
 
 
 def test_fault_42_a_partial_refund_changes_nothing_unless_the_offer_says_so(holder):
