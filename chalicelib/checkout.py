@@ -55,7 +55,7 @@ def _refuse_second(row, server, offer, price):
         if sub.status in (UNREAD, PROCESSING):
             raise Problem(409, "being-confirmed", "One moment", "Another purchase of yours here is still being confirmed.",
                           "Try again in a few seconds.")
-        if not any((b := server.buying(sub.account, item.price)) and b[0].id == offer.id for item in sub.items):
+        if not any((b := server.bought(sub, item)) and b[0].id == offer.id for item in sub.items):
             continue
         if sub.status == BOUGHT and any(hold.unsettled for hold in row.holds.values() if hold.reason == sub.key):
             raise Problem(409, "disputed", "A dispute is open", "You have bought this already, and a dispute about the payment is open.",

@@ -66,5 +66,5 @@ def _named(found):
 
 
 def _offer(sub, server):
-    bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
+    bought = next((b for item in sub.items if (b := server.bought(sub, item))), None)
     return f"{bought[0].name if bought else 'a subscription'} in {server.name}"

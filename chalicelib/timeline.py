@@ -87,7 +87,7 @@ def _own_id(entry):
 
 
 def _unmapped(sub, server):
-    prices = [item.price for item in sub.items if server.buying(sub.account, item.price) is None]
+    prices = [item.price for item in sub.items if server.bought(sub, item) is None]
     return ledger.parked_prices(sub.account, sub.key, prices)
 
 
@@ -128,7 +128,7 @@ def _word(cause):
 
 def _offer(key, facts, server):
     sub = from_facts(key, facts)
-    bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
+    bought = next((b for item in sub.items if (b := server.bought(sub, item))), None)
     return bought[0].name if bought else "Subscription"
 
 

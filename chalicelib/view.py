@@ -1,6 +1,7 @@
 """How a membership is shown: pure, from stored facts, at a given instant."""
 from datetime import UTC, datetime
 
+from chalicelib.domain import money as amounts
 from chalicelib.domain import plan as rules
 from chalicelib.domain.holds import CHARGED_BACK, DISPUTED, REFUNDED, held
 from chalicelib.domain.ids import is_purchase
@@ -84,13 +85,13 @@ def _state(known, want, closed_why):
 
 def subscription(sub, holds, server, *, now):
     """A subscription or purchase in the same form for every processor, with its exact end or renewal instant and what can be done."""
-    bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
+    bought = next((b for item in sub.items if (b := server.bought(sub, item))), None)
     ends = meaning(sub, holds, server, now=now)
     return {
         "id": sub.id, "processor": "stripe", "kind": "purchase" if is_purchase(sub.key) else "subscription", "status": sub.status,
         "offer": {"id": bought[0].id, "name": bought[0].name} if bought else None,
         "price": bought[1].shown() if bought else None,
-        "role_ids": sorted({r for item in sub.items if (b := server.buying(sub.account, item.price)) for r in b[0].roles}),
+        "role_ids": sorted({r for item in sub.items if (b := server.bought(sub, item)) for r in b[0].roles}),
         "cancel_scheduled": sub.scheduled,
         **{name: iso(value) if name.endswith(("_at", "_until")) else value for name, value in ends.items()},
         "ended_at": iso(sub.ended_at), "as_of": iso(sub.read_at) if sub.read_at else None,
@@ -101,7 +102,7 @@ def subscription(sub, holds, server, *, now):
 
 def _at_once(sub, server):
     """cancel_now, for what is alive and may end at once; also when its end is scheduled already."""
-    may = not sub.terminal and server.ends_at_once(sub.account, [item.price for item in sub.items]) and not is_purchase(sub.key)
+    may = not sub.terminal and server.ends_at_once(sub) and not is_purchase(sub.key)
     return ["cancel_now"] if may else []
 
 
@@ -115,7 +116,7 @@ def meaning(sub, holds, server, *, now):
         return nothing | {"state": "ended", "text": f"Ended on {words(sub.ended_at)}." if sub.ended_at else "Ended."}
     if why := _on_hold(sub, holds, server, now):
         return nothing | {"state": "on_hold", "text": _HELD[why], "ends_at": sub.scheduled_end, "renews_at": _next_charge(sub)}
-    given = [(item, access(sub, item, terms=server.terms(sub.account, item.price), now=now)) for item in sub.items]
+    given = [(item, access(sub, item, terms=server.terms(sub, item), now=now)) for item in sub.items]
     standing = [one for one in given if one[1].stands]
     shown = _bought if sub.status == BOUGHT else _void if sub.void else _unpaid if sub.status == "past_due" else _running
     return nothing | shown(sub, standing, server, now)
@@ -148,7 +149,7 @@ def _next_charge(sub):
 
 def _on_hold(sub, holds, server, now):
     """Why every offer that it buys is held back, or None."""
-    offers = [b[0] for item in sub.items if (b := server.buying(sub.account, item.price))]
+    offers = [b[0] for item in sub.items if (b := server.bought(sub, item))]
     whys = [held(holds, sub.key, offer, now) for offer in offers]
     return whys[0] if whys and all(whys) else None
 
@@ -184,7 +185,7 @@ def _running(sub, standing, server, now):
         return {"state": "ending" if now < end else "ended", "text": text, "ends_at": end, "access_until": end}
     renews = min(item.end for item in sub.items)
     text = f"Free trial until {words(renews)}, then the first charge." if sub.status == "trialing" else f"Renews on {words(renews)}."
-    if not any(server.buying(sub.account, item.price) for item in sub.items):
+    if not any(server.bought(sub, item) for item in sub.items):
         text += " This plan gives no role here: the server's owner has been told."
     return {"state": "active", "text": text, "renews_at": renews, "access_until": max(item.end for item in sub.items)}
 
@@ -197,12 +198,6 @@ def actions(sub, state):
     return ["manage", "payment_method", *([change] if change else [])]
 
 
-_WITHOUT_CENTS = ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
-_THREE_PLACES = ("bhd", "jod", "kwd", "omr", "tnd")
-
-
 def money(price):
-    """{amount, currency} as people read it: none, two or three decimal places (docs.stripe.com/currencies)."""
-    currency = price["currency"]
-    places = 0 if currency in _WITHOUT_CENTS else 3 if currency in _THREE_PLACES else 2
-    return f"{price['amount'] / 10 ** places:.{places}f} {currency.upper()}"
+    """{amount, currency} as people read it."""
+    return amounts.shown(price["amount"], price["currency"])
