@@ -4,7 +4,7 @@ import json
 
 from chalicelib import settings
 
-STRIPE_EVENTS, MEMBERS = "stripe-events", "members"
+STRIPE_EVENTS, PAYPAL_EVENTS, MEMBERS = "stripe-events", "paypal-events", "members"
 MESSAGE_VERSION = 2     # 2: kind and id instead of `subscription`; workers take the version before as well
 LONGEST_DELAY = 900
 BATCH = 10
