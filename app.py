@@ -174,12 +174,26 @@ def stripe_connect_webhook():
     return answer(intake.stripe(http.raw_body(request), request.headers.get("stripe-signature"), endpoint=intake.CONNECT))
 
 
+@app.route("/webhooks/paypal/{account}", methods=["POST"], content_types=ANY)
+@answering
+def paypal_webhook(account):
+    from chalicelib import intake
+    request = app.current_request
+    return answer(intake.paypal(http.raw_body(request), request.headers, account=account))
+
+
 # Workers: one per queue. `infra/package.py` switches partial batch failures on; without that, failed records are lost
 
 @app.on_sqs_message(queue=settings.resource("stripe-events"), batch_size=10)
 def stripe_events(event):
     from chalicelib import worker
     return worker.run(event.to_dict()["Records"], handle=worker.stripe_event, remaining=seconds_left(event))
+
+
+@app.on_sqs_message(queue=settings.resource("paypal-events"), batch_size=10)
+def paypal_events(event):
+    from chalicelib import worker
+    return worker.run(event.to_dict()["Records"], handle=worker.paypal_event, remaining=seconds_left(event))
 
 
 @app.on_sqs_message(queue=settings.resource("members"), batch_size=10)

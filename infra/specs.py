@@ -1,7 +1,8 @@
 """`python -m infra.specs FOLDER`: the trimmed specifications beside the sandboxes say nothing that the official files do not say.
 
 FOLDER holds the official files, which are too large to keep here: discord_openapi.json (github.com/discord/discord-api-spec,
-specs/openapi.json) and stripe_billing_2026-10-28.endive.schema.json (derived from the PyPI package stripe 16.1.0). How they were trimmed
+specs/openapi.json), stripe_billing_2026-10-28.endive.schema.json (derived from the PyPI package stripe 16.1.0), and PayPal's
+(github.com/paypal/paypal-rest-api-specifications, openapi/…), each with paypal_ before its name. How they were trimmed
 is the rule that is checked: things may be left out, nothing may be added or changed. Descriptions are left out everywhere; an object
 that the sandbox never makes is left as {"type": "object"}, perhaps with its name, and {"x-cut": true} stands for a parameter of which only the name was kept.
 Prints each difference and ends with 1, or prints what was compared and ends with 0.
@@ -13,7 +14,10 @@ import sys
 KEPT = pathlib.Path(__file__).parent / "local" / "sandbox" / "specs"
 PAIRS = (("discord.openapi.json", "discord_openapi.json", ("openapi", "servers", "paths", "components")),
          ("stripe.schema.json", "stripe_billing_2026-10-28.endive.schema.json",
-          ("x-stripe-python", "x-stripe-api-version", "requests", "responses", "$defs")))
+          ("x-stripe-python", "x-stripe-api-version", "requests", "responses", "$defs")),
+         *((f"paypal.{kept}.json", f"paypal_{source}.json", ("openapi", "paths", "components")) for kept, source in (
+             ("subscriptions", "billing_subscriptions_v1"), ("products", "catalogs_products_v1"), ("payments", "payments_payment_v1"),
+             ("disputes", "customer_disputes_v1"), ("webhooks", "notifications_webhooks_v1"))))
 LEFT_WHOLE = {"required", "enum", "anyOf", "oneOf", "allOf", "type"}     # lists of which nothing may be missing
 CUT = ({"type": "object"}, {"x-cut": True})     # beside x-stripe-object, the name of what was left out
 

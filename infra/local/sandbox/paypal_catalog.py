@@ -1,0 +1,158 @@
+"""Products and billing plans of a merchant at PayPal."""
+from .paypal_errors import malformed, not_found, unprocessable
+from .paypal_money import v2
+from .paypal_world import iso
+
+PLAN_ACTIONS = {"activate": ("ACTIVE", "BILLING.PLAN.ACTIVATED"), "deactivate": ("INACTIVE", "BILLING.PLAN.DEACTIVATED")}
+
+
+class Catalog:
+    """Creates, shows and lists them."""
+
+    def __init__(self, account):
+        self.account, self.world = account, account.world
+
+    def routes(self):
+        """(method, path in the official file, call)."""
+        return [
+            ("POST", "/v1/catalogs/products", self.create_product),
+            ("GET", "/v1/catalogs/products", self.products),
+            ("GET", "/v1/catalogs/products/{product_id}", self.product),
+            ("POST", "/v1/billing/plans", self.create_plan),
+            ("GET", "/v1/billing/plans", self.plans),
+            ("GET", "/v1/billing/plans/{id}", self.plan),
+            ("POST", "/v1/billing/plans/{id}/activate", lambda request, key: self._switch(key, "activate")),
+            ("POST", "/v1/billing/plans/{id}/deactivate", lambda request, key: self._switch(key, "deactivate")),
+        ]
+
+    # products
+
+    def create_product(self, request):
+        """201 with the product; its id may be the caller's own."""
+        wish = self.account.body(request)
+        return 201, self.make_product(wish)
+
+    def make_product(self, wish):
+        """The product of that name and type."""
+        key = wish.get("id") or f"PROD-{self.world.draw(17)}"
+        if self.world.find("product", key):
+            raise unprocessable("DUPLICATE_RESOURCE_IDENTIFIER", "Duplicate resource identifier.")
+        product = self.world.add("product", {
+            "id": key, **{name: wish[name] for name in ("name", "description", "type", "category", "image_url", "home_url") if name in wish},
+            "create_time": iso(self.world.now), "update_time": iso(self.world.now), "links": self._links("/v1/catalogs/products", key)})
+        product.setdefault("type", "PHYSICAL")
+        self.world.emit("CATALOG.PRODUCT.CREATED", product, "product", "2.0", "Product created.")
+        return product
+
+    def products(self, request):
+        """A page of products."""
+        return 200, self._page(request, "/v1/catalogs/products", "products", [
+            {name: p[name] for name in ("id", "name", "description", "create_time", "links") if name in p} for p in self.world.all("product")])
+
+    def product(self, request, key):
+        return 200, self.world.find("product", key) or self._lost()
+
+    # plans
+
+    def create_plan(self, request):
+        """201 with the plan, minimal unless a representation is preferred."""
+        wish = self.account.body(request)
+        if self.world.find("product", wish["product_id"]) is None:
+            raise not_found()
+        return 201, self._preferred(request, self.make_plan(wish))
+
+    def make_plan(self, wish):
+        """The plan; refused when its cycles make no sequence or its prices do not agree."""
+        _check_cycles(wish["billing_cycles"])
+        now, ordered = iso(self.world.now), sorted(wish["billing_cycles"], key=lambda c: c["sequence"])
+        currency = ordered[-1]["pricing_scheme"]["fixed_price"]["currency_code"]
+        cycles = [_cycle(cycle, currency, now) for cycle in ordered]
+        wanted = wish.get("payment_preferences") or {}
+        preferences = {"service_type": "PREPAID", "auto_bill_outstanding": wanted.get("auto_bill_outstanding", True),
+                       "setup_fee": v2(wanted.get("setup_fee", {}).get("value", "0"), currency),
+                       "setup_fee_failure_action": wanted.get("setup_fee_failure_action", "CANCEL"),
+                       "payment_failure_threshold": wanted.get("payment_failure_threshold", 0)}
+        key = f"P-{self.world.draw(24)}"
+        plan = self.world.add("plan", {
+            "id": key, "product_id": wish["product_id"], "name": wish["name"], "status": wish.get("status", "ACTIVE"),
+            **({"description": wish["description"]} if wish.get("description") else {}), "usage_type": "LICENSED", "billing_cycles": cycles,
+            "payment_preferences": preferences, "quantity_supported": wish.get("quantity_supported", False),
+            "create_time": now, "update_time": now, "links": self._plan_links(key)})
+        self.world.emit("BILLING.PLAN.CREATED", plan, "plan", "2.0", "A billing plan was created.")
+        return plan
+
+    def plans(self, request):
+        """A page of plans, of one product if told so."""
+        wanted = request.query.get("product_id")
+        full = "representation" in (request.headers.get("prefer") or "")
+        return 200, self._page(request, "/v1/billing/plans", "plans", [
+            plan if full else {name: plan[name] for name in ("id", "product_id", "name", "status", "usage_type", "create_time", "links")}
+            for plan in self.world.all("plan") if wanted in (None, plan["product_id"])])
+
+    def plan(self, request, key):
+        return 200, self.world.find("plan", key) or self._lost()
+
+    def _switch(self, key, action):
+        plan = self.world.find("plan", key) or self._lost()
+        status, event = PLAN_ACTIONS[action]
+        if plan["status"] == status:
+            raise unprocessable("PLAN_STATUS_INVALID", f"Invalid plan status for {action} action; plan status should be "
+                                f"{'either created or inactive' if action == 'activate' else 'active'}.")
+        plan |= {"status": status, "update_time": iso(self.world.now)}
+        self.world.changed = True
+        self.world.emit(event, plan, "plan", "2.0", f"A billing plan was {action}d.")
+        return 204, None
+
+    # shapes
+
+    @staticmethod
+    def _lost():
+        raise not_found()
+
+    def _preferred(self, request, plan):
+        if "representation" in (request.headers.get("prefer") or ""):
+            return plan
+        return {name: plan[name] for name in ("id", "product_id", "name", "status", "description", "usage_type", "create_time", "links") if name in plan}
+
+    def _page(self, request, path, name, entries):
+        size, number = int(request.query.get("page_size", 10)), int(request.query.get("page", 1))
+        counted = request.query.get("total_required") == "true"
+        totals = {"total_items": len(entries), "total_pages": -(-len(entries) // size)} if counted else {}
+        here = self.world.url(f"{path}?page_size={size}&page=")
+        links = [{"href": f"{here}{number}", "rel": "self", "method": "GET"}]
+        if number * size < len(entries):
+            links.append({"href": f"{here}{number + 1}", "rel": "next", "method": "GET"})
+        return {name: entries[(number - 1) * size:number * size], **totals, "links": links}
+
+    def _links(self, path, key):
+        here = self.world.url(f"{path}/{key}")
+        return [{"href": here, "rel": "self", "method": "GET"}, {"href": here, "rel": "edit", "method": "PATCH"}]
+
+    def _plan_links(self, key):
+        here = self.world.url(f"/v1/billing/plans/{key}")
+        return [*self._links("/v1/billing/plans", key), {"href": f"{here}/deactivate", "rel": "deactivate", "method": "POST"}]
+
+
+def _cycle(wish, currency, now):
+    price = wish.get("pricing_scheme", {}).get("fixed_price") or {"value": "0", "currency_code": currency}
+    return {"pricing_scheme": {"version": 1, "fixed_price": v2(price["value"], price["currency_code"]), "create_time": now, "update_time": now},
+            "frequency": {"interval_unit": wish["frequency"]["interval_unit"], "interval_count": wish["frequency"].get("interval_count", 1)},
+            "tenure_type": wish["tenure_type"], "sequence": wish["sequence"], "total_cycles": wish.get("total_cycles", 1)}
+
+
+def _check_cycles(cycles):
+    """Trials first, then one regular cycle with a price; all in one currency. Tiers are not spoken here."""
+    ordered = sorted(cycles, key=lambda c: c["sequence"])
+    if [c["sequence"] for c in ordered] != list(range(1, len(ordered) + 1)):
+        raise unprocessable("INVALID_BILLING_CYCLE_SEQUENCE", "The provided billing cycle sequence is invalid.")
+    kinds = [c["tenure_type"] for c in ordered]
+    if kinds.count("REGULAR") != 1 or kinds[-1] != "REGULAR" or len(kinds) > 3:
+        raise unprocessable("INVALID_BILLING_CYCLE_SEQUENCE", "Exactly one regular billing cycle is needed, after at most two trials.")
+    prices = [c["pricing_scheme"]["fixed_price"] for c in ordered if c.get("pricing_scheme", {}).get("fixed_price")]
+    if len({price["currency_code"] for price in prices}) > 1:
+        raise unprocessable("CURRENCY_MISMATCH", "The currency code of all the pricing schemes should be the same.")
+    regular = ordered[-1].get("pricing_scheme", {}).get("fixed_price")
+    if regular is None or float(regular["value"]) <= 0:
+        raise malformed("/billing_cycles/@sequence/pricing_scheme", "MISSING_REQUIRED_PARAMETER", "A required field is missing.")
+    if any(c["tenure_type"] == "TRIAL" and c.get("total_cycles", 1) == 0 for c in ordered):
+        raise unprocessable("INVALID_TRIAL_CYCLES", "A trial needs a number of cycles.")
