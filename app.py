@@ -216,6 +216,12 @@ def parked_events(event):
     parked.run(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
 
 
+@app.schedule(Rate(1, unit=Rate.HOURS))
+def sent_events(event):
+    from chalicelib import sent_events as use_case
+    use_case.run(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
+
+
 def seconds_left(event):
     """How many seconds the function may still run, as a function of no arguments."""
     return lambda: event.context.get_remaining_time_in_millis() / 1000
