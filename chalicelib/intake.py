@@ -80,7 +80,7 @@ def paypal(body, headers, *, account):
     if len(body) > LARGEST_BODY:
         raise problem.too_large()
     verified = _paypal_verified(body, headers, known)
-    message = _thin_paypal(_paypal_event(body), account)
+    message = thin_paypal(_paypal_event(body), account)
     if message and not verified:
         message["hint"] = True
     return _queued(queues.PAYPAL_EVENTS, message)
@@ -215,7 +215,7 @@ def _thin(event, endpoint):
     return message | {"endpoint": endpoint}
 
 
-def _thin_paypal(event, account):
+def thin_paypal(event, account):
     """{event, type, account, kind, id} for the queue, or None for an event that concerns nothing of ours.
 
     Only the id is taken: the account is the address's, and amounts, states and dates are asked of PayPal.

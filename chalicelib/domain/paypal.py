@@ -18,6 +18,11 @@ _STATUSES = (*_WAITING, "ACTIVE", "SUSPENDED", *_OVER)
 _LATE = 3 * DAY         # so long after a cancellation a payment may still be booked that was made before it
 _SOON = 3_600           # what begins within the hour has begun: clocks differ, and approving takes a while
 
+# What a webhook must tell us of (developer.paypal.com/docs/subscriptions/reference/webhooks, …/disputes/webhooks).
+EVENTS = (*(f"BILLING.SUBSCRIPTION.{what}" for what in ("ACTIVATED", "UPDATED", "EXPIRED", "CANCELLED", "SUSPENDED", "PAYMENT.FAILED")),
+          *(f"PAYMENT.SALE.{what}" for what in ("COMPLETED", "REFUNDED", "REVERSED")),
+          *(f"CUSTOMER.DISPUTE.{what}" for what in ("CREATED", "UPDATED", "RESOLVED")))
+
 _GONE, _THERE = ("refunded", "reversed", "denied"), ("completed", "pending")    # of a sale; `reversed` is in events only, not in the file
 _LOST, _WON = ("RESOLVED_BUYER_FAVOUR", "ACCEPTED"), ("RESOLVED_SELLER_FAVOUR", "RESOLVED_WITH_PAYOUT", "CANCELED_BY_BUYER", "DENIED", "NONE", None)
 _OPEN = ("OPEN", "WAITING_FOR_BUYER_RESPONSE", "WAITING_FOR_SELLER_RESPONSE", "UNDER_REVIEW")

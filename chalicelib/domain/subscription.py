@@ -194,7 +194,7 @@ def _running_out(known, found, fixed):
     end = None if fixed == GIVEN_UP else max(ends) if ends else found.paid_through
     if end is None or end <= found.read_at:
         return replace(found, status="canceled", ended_at=found.ended_at or end, paid_through=end)
-    return replace(found, cancel_at=end, paid_through=end, unpaid_since=None)
+    return replace(found, cancel_at=end, paid_through=end, ended_at=None)
 
 
 def _renewed_since(known, found):

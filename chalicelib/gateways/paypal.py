@@ -250,8 +250,8 @@ def _path(address):
 
 def _at_paypal(url):
     """True for an address of PayPal's own pages: a buyer is sent nowhere else."""
-    wanted, given = urlsplit(settings.get().paypal_web_base), urlsplit(url)
-    return (given.scheme, given.netloc) == (wanted.scheme, wanted.netloc)
+    ours, theirs = urlsplit(settings.get().paypal_web_base), urlsplit(url)
+    return (theirs.scheme, theirs.netloc) == (ours.scheme, ours.netloc)
 
 
 def _iso(moment):
