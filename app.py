@@ -82,9 +82,9 @@ def servers():
 @answering
 def checkout_session():
     from chalicelib import checkout
-    member, body = http.changing(app.current_request, "server_id", "offer_id")
+    member, body = http.changing(app.current_request, "server_id", "offer_id", "processor")
     return answer({"url": checkout.start(user=member.user, server_id=body.get("server_id"), offer_id=body.get("offer_id"),
-                                         deadline=http.deadline())}, 201)
+                                         processor=body.get("processor"), deadline=http.deadline())}, 201)
 
 
 @app.route("/api/v1/subscriptions/{subscription}/portal-session", methods=["POST"], content_types=ANY)
@@ -111,7 +111,7 @@ def cancel(subscription):
 def undo(subscription):
     from chalicelib import cancel as use_case
     member, _ = http.changing(app.current_request)
-    return answer({"receipt": use_case.undo(user=member.user, subscription_id=subscription, deadline=http.deadline())})
+    return answer(use_case.undo(user=member.user, subscription_id=subscription, deadline=http.deadline()))
 
 
 @app.route("/api/v1/servers/{server}/restore", methods=["POST"], content_types=ANY)
@@ -174,12 +174,26 @@ def stripe_connect_webhook():
     return answer(intake.stripe(http.raw_body(request), request.headers.get("stripe-signature"), endpoint=intake.CONNECT))
 
 
+@app.route("/webhooks/paypal/{account}", methods=["POST"], content_types=ANY)
+@answering
+def paypal_webhook(account):
+    from chalicelib import intake
+    request = app.current_request
+    return answer(intake.paypal(http.raw_body(request), request.headers, account=account))
+
+
 # Workers: one per queue. `infra/package.py` switches partial batch failures on; without that, failed records are lost
 
 @app.on_sqs_message(queue=settings.resource("stripe-events"), batch_size=10)
 def stripe_events(event):
     from chalicelib import worker
     return worker.run(event.to_dict()["Records"], handle=worker.stripe_event, remaining=seconds_left(event))
+
+
+@app.on_sqs_message(queue=settings.resource("paypal-events"), batch_size=10)
+def paypal_events(event):
+    from chalicelib import worker
+    return worker.run(event.to_dict()["Records"], handle=worker.paypal_event, remaining=seconds_left(event))
 
 
 @app.on_sqs_message(queue=settings.resource("members"), batch_size=10)
@@ -200,6 +214,12 @@ def due_sweep(event):
 def parked_events(event):
     from chalicelib import parked
     parked.run(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
+
+
+@app.schedule(Rate(1, unit=Rate.HOURS))
+def sent_events(event):
+    from chalicelib import sent_events as use_case
+    use_case.run(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
 
 
 def seconds_left(event):

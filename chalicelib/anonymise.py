@@ -53,4 +53,4 @@ def _nameless(entry, at):
 def _told(data):
     """What was done to which roles, and by what kind of event: no id of a person, a subscription or an event, no free text."""
     cause = str(data.get("cause", ""))
-    return {name: data[name] for name in _KEPT if name in data} | {"cause": cause.partition(" ")[2] if cause.startswith("evt_") else cause}
+    return {name: data[name] for name in _KEPT if name in data} | {"cause": cause.partition(" ")[2] if cause.startswith(("evt_", "WH-")) else cause}

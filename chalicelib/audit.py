@@ -31,9 +31,9 @@ def close_roles(row, row_id, answers):
 
 def park_unmapped(row, unmapped, *, at):
     """Every paid line that no offer knows is parked once, and somebody is told; the daily look grants it once mapped."""
-    for sub, price in unmapped:
-        data = {"why": "unmapped_price", "price": price, "subscription": sub.key, "user": row.user, "server": row.server}
-        if ledger.park(account=sub.account, row_id=ledger.unmapped_id(sub.key, price), at=at, data=data):
+    for sub, item in unmapped:
+        data = {"why": "unmapped_price", "price": item.price, "charged": item.charged, "subscription": sub.key, "user": row.user, "server": row.server}
+        if ledger.park(account=sub.account, row_id=ledger.unmapped_id(sub.key, item.price), at=at, data=data):
             log.alarm("parked", server=row.server, why="unmapped_price")
 
 
@@ -42,7 +42,7 @@ def park_event(message, why, *, at, intent=""):
     row_id = f"{why}:{message['id']}"
     data = {"why": why, "message": message} | ({"intent": intent} if intent else {})
     if ledger.park(account=message["account"], row_id=row_id, at=at, data=data):
-        log.alarm("parked", why=why, kind=message["type"])
+        log.alarm("parked", why=why, kind=message.get("type", ""))
 
 
 @contextlib.contextmanager

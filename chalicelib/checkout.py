@@ -1,23 +1,28 @@
-"""Buying: a server-made intent binds the purchase to the member before Stripe hears of it."""
+"""Buying: a server-made intent binds the purchase to the member before the processor hears of it."""
 import functools
 
-from chalicelib import connect, ports, problem, settings
+from chalicelib import connect, log, ports, problem, settings
 from chalicelib.domain import ids
 from chalicelib.domain import plan as rules
-from chalicelib.domain.subscription import BOUGHT, PROCESSING, UNREAD
-from chalicelib.gateways import stripe
+from chalicelib.domain.subscription import BOUGHT, PROCESSING, RUNNING_OUT, SUSPENDED, UNREAD
+from chalicelib.gateways import paypal, processors, queues, stripe
 from chalicelib.gateways.outcomes import Done, Refused
 from chalicelib.problem import Problem
 from chalicelib.store import links, members, servers
 
 
-def start(*, user, server_id, offer_id, deadline):
-    """The address of a Stripe Checkout page for this offer. Raises Problem 400, 404, 409 (has it already, account off) or 503."""
+def start(*, user, server_id, offer_id, deadline, processor=None):
+    """The address of Stripe's or PayPal's page where this offer is paid. `processor`: stripe, paypal, or whichever comes first.
+
+    Raises Problem 400, 404, 409 (has it already, account off) or 503.
+    """
     if not ids.valid("snowflake", server_id) or not ids.valid("offer", offer_id):
         raise problem.bad_request("server_id and offer_id must name a server and one of its offers.")
+    if processor not in (None, *processors.NAMES):
+        raise problem.bad_request(f"processor must be one of: {', '.join(processors.NAMES)}.")
     server, _ = servers.read(server_id)
     offer = server.offer(offer_id) if server else None
-    price = connect.price(server, offer) if offer and offer.visible else None
+    price = connect.price(server, offer, processor) if offer and offer.visible else None
     if price is None:
         raise problem.not_found()
     row = members.read(user, server_id)
@@ -27,12 +32,13 @@ def start(*, user, server_id, offer_id, deadline):
     _refuse_second(row, server, offer, price)
     if row is None:
         members.create(user=user, server=server_id, now=ports.now(), revive=True)
-    intent = ports.token(24)
-    links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
-    back = f"{settings.get().public_url}/profile"
+    intent = _intend(user, server_id, offer_id, price)
+    if price.processor == ids.PAYPAL:
+        return _paypal(server_id, offer_id, price, intent, deadline=deadline)
+    success, back = _pages(server_id, offer_id)
     start_for = functools.partial(
         stripe.start_checkout, account=price.account, price=price.id, once=price.once, intent=intent, deadline=deadline,
-        success_url=f"{back}?bought={offer_id}&server={server_id}", cancel_url=back)
+        success_url=success, cancel_url=back)
     customer = _customer(row, price.account)
     answer = start_for(customer=customer)
     if customer and isinstance(answer, Refused):    # the customer may have been deleted at Stripe: then as a new one
@@ -42,7 +48,51 @@ def start(*, user, server_id, offer_id, deadline):
     return answer.value["url"]
 
 
-def _refuse_second(row, server, offer, price):
+def anew(row, server, offer, ended, *, deadline):
+    """The address at PayPal where the member approves the offer anew, to begin when what they have paid with `ended` is over.
+
+    Raises Problem 409 (there is another one already, account off, price not sold any more) or 503.
+    """
+    price = next((one for one in offer.prices if (one.account, one.id) == (ended.account, ended.items[0].price)), None)
+    if price is None or connect.price(server, offer, ids.PAYPAL) is None:
+        raise problem.not_found()
+    _refuse_second(row, server, offer, price, instead_of=ended.key)
+    intent = _intend(row.user, row.server, offer.id, price)
+    return _paypal(row.server, offer.id, price, intent, start_at=ended.cancel_at, deadline=deadline)
+
+
+def _intend(user, server_id, offer_id, price):
+    intent = ports.token(24)
+    links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
+    return intent
+
+
+def _pages(server_id, offer_id):
+    """Where the processor sends the buyer afterwards: (when it was paid, when not)."""
+    back = f"{settings.get().public_url}/profile"
+    return f"{back}?bought={offer_id}&server={server_id}", back
+
+
+def _paypal(server_id, offer_id, price, intent, *, deadline, start_at=None):
+    """PayPal's approval page of a subscription that we have made there ourselves, so that it claims the intent before anybody else can.
+
+    The queue asks PayPal about it for some hours: it drops events, and until one comes nobody here knows of the purchase.
+    """
+    success, back = _pages(server_id, offer_id)
+    answer = paypal.start_checkout(account=price.account, plan=price.id, intent=intent, start_at=start_at, success_url=success, cancel_url=back, deadline=deadline)
+    if not isinstance(answer, Done):
+        log.alarm("checkout_failed", account=price.account, why=answer.why)
+        raise problem.try_later("PayPal")
+    name = answer.value["id"]
+    links.claim_intent(intent, ids.key(price.account, name))
+    try:
+        queues.send(queues.PAYPAL_EVENTS, {"event": "checkout", "type": "checkout", "account": price.account, "kind": "subscription", "id": name}, delay=10)
+    except queues.NotSent as error:     # then PayPal's own events must do
+        log.failure("checkout_not_followed", error)
+    return answer.value["url"]
+
+
+def _refuse_second(row, server, offer, price, *, instead_of=None):
     """Nobody pays twice for one offer by mistake; a scheduled cancel can be undone, a failed payment repaired.
 
     A subscription that is on hold (refunded, disputed) still counts: it can be cancelled first. What was bought for some days
@@ -52,10 +102,12 @@ def _refuse_second(row, server, offer, price):
         raise Problem(409, "too-many", "No more here", "You have had as many subscriptions in this server as can be kept.",
                       "Ask the server's owner.")
     for sub in row.subs.values() if row else ():
+        if sub.key == instead_of:
+            continue
         if sub.status in (UNREAD, PROCESSING):
             raise Problem(409, "being-confirmed", "One moment", "Another purchase of yours here is still being confirmed.",
                           "Try again in a few seconds.")
-        if not any((b := server.buying(sub.account, item.price)) and b[0].id == offer.id for item in sub.items):
+        if not any((b := server.bought(sub, item)) and b[0].id == offer.id for item in sub.items):
             continue
         if sub.status == BOUGHT and any(hold.unsettled for hold in row.holds.values() if hold.reason == sub.key):
             raise Problem(409, "disputed", "A dispute is open", "You have bought this already, and a dispute about the payment is open.",
@@ -63,7 +115,8 @@ def _refuse_second(row, server, offer, price):
         if sub.status == BOUGHT and rules.wanted([sub], row.holds.values(), server, ports.now()):
             raise Problem(409, "already-bought", "You have this already", "You have already bought this offer.",
                           "Press “Restore my roles” on your profile if a role is missing.")
-        if sub.status in ("active", "trialing", "past_due", "paused", "unpaid") and not price.once:
+        live = sub.status in ("active", "trialing", "past_due", "paused", "unpaid", SUSPENDED)
+        if (live or sub.status == RUNNING_OUT and ports.now() < sub.cancel_at) and not price.once:
             raise Problem(409, "already-subscribed", "You have this already",
                           "You already have a subscription to this offer.",
                           "Undo its cancellation, or mend its payment, on your profile.")

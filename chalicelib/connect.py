@@ -1,9 +1,10 @@
-"""Connected Stripe accounts: bound to servers by their owner, checked at Stripe, and unknown once Stripe lets us in no more."""
+"""Connected accounts of Stripe and PayPal: bound to servers by their owner, checked there, and unknown once we are let in no more."""
 from chalicelib import audit, log, parked, ports, problem, settings
 from chalicelib.domain import accounts as rules
 from chalicelib.domain import ids
 from chalicelib.domain.ids import OPERATOR
-from chalicelib.gateways import queues, stripe
+from chalicelib.domain.paypal import EVENTS
+from chalicelib.gateways import paypal, processors, queues, stripe
 from chalicelib.gateways.outcomes import Unknown
 from chalicelib.problem import Problem
 from chalicelib.store import accounts, members, servers
@@ -65,17 +66,19 @@ def deauthorized(account, *, event, deadline):
     return None
 
 
-def price(server, offer):
-    """The offer's first price whose account may be used now, or None when it has none; Problem 409 when all are disconnected."""
+def price(server, offer, processor=None):
+    """The offer's first price (of this processor) whose account may be used now, or None when it has none; Problem 409 when all are
+    disconnected.
+    """
     known = accounts.read_some({p.account for p in offer.prices} - {OPERATOR})
-    meant = [p for p in offer.prices if p.account in server.accounts]
+    meant = [p for p in offer.prices if p.account in server.accounts and processor in (None, p.processor)]
     for one in meant:
         account = known.get(one.account)
         if one.account == OPERATOR or account and account.connected and server.id in account.servers:
             return one
     if meant:
         raise Problem(409, "account-disconnected", "This cannot be bought at present",
-                      "The Stripe account that this is paid through is not connected.", "Ask the server's owner to connect it again.")
+                      "The account that this is paid through is not connected.", "Ask the server's owner to connect it again.")
     return None
 
 
@@ -84,24 +87,26 @@ def unreachable(key):
     account = ids.parse(key)[1]
     found = None if account == OPERATOR else accounts.read(account)
     if found is None or found.connected:
-        return problem.try_later("Stripe")
-    return Problem(409, "account-disconnected", "The Stripe account is not connected",
-                   "The server's owner has disconnected the Stripe account that this is paid through, so we can neither read nor "
+        return problem.try_later(processors.name(key))
+    name = processors.name(key)
+    return Problem(409, "account-disconnected", f"The {name} account is not connected",
+                   f"The server's owner has disconnected the {name} account that this is paid through, so we can neither read nor "
                    "change it. Your roles stay as they are.",
-                   "Ask the server's owner: they can cancel it in their Stripe Dashboard, or connect the account again.")
+                   f"Ask the server's owner: they can cancel it at {name}, or connect the account again.")
 
 
 def _usable(account, server_id, owner, deadline, *, transfer):
     """The account as it is known here, or None. The server may have it, and Stripe says that it can be used; a Problem otherwise."""
-    if not ids.valid("snowflake", server_id) or not ids.valid("snowflake", owner) or not ids.valid("account", account) or account == OPERATOR:
-        raise problem.bad_request("Name a server, a connected account (acct_…) and its owner's Discord id.")
+    named = ids.valid("merchant", account) or ids.valid("account", account) and account != OPERATOR
+    if not ids.valid("snowflake", server_id) or not ids.valid("snowflake", owner) or not named:
+        raise problem.bad_request("Name a server, a connected account (acct_… or a PayPal merchant id) and its owner's Discord id.")
     server, _ = servers.read(server_id)
     if server is None:
         raise problem.not_found()
     before = accounts.read(account)
     if before and before.owner != owner and not transfer:
         raise _taken()
-    _ask_stripe(account, deadline)
+    _ask_paypal(account, deadline) if ids.processor_of(account) == ids.PAYPAL else _ask_stripe(account, deadline)
     return before
 
 
@@ -117,6 +122,36 @@ def _ask_stripe(account, deadline):
     if why := rules.unfit(answer, livemode=settings.get().stripe_livemode):
         detail, step = _UNFIT[why]
         raise Problem(409, f"account-{why}", "This account cannot be used here", detail, step)
+
+
+def _ask_paypal(account, deadline):
+    """PayPal lets us in with this account's credentials, and sends us what we must hear of; Problem 409 or 503 otherwise.
+
+    Nothing else has to be set up there: subscriptions, refunds and disputes need no settings of the account.
+    """
+    known = settings.get().paypal_accounts.get(account)
+    if known is None:
+        raise _unusable("no-access", "There are no credentials for this PayPal account here.",
+                        "Add its merchant id, client id, secret and webhook id to PAYPAL_ACCOUNTS.")
+    address = f"{settings.get().public_url}/webhooks/paypal/{account}"
+    for name in known.webhook_ids:
+        found = paypal.webhook(account, name, deadline=deadline)
+        if isinstance(found, Unknown):
+            if found.why in ("paypal_token_401", "paypal_401", "paypal_403"):
+                raise _unusable("no-access", "PayPal does not accept this account's client id and secret.",
+                                "Copy both from the app in PayPal's developer dashboard, in the environment of PAYPAL_ENVIRONMENT.")
+            if found.why != "paypal_404":
+                raise problem.try_later("PayPal")
+            raise _unusable("webhook", f"PayPal knows no webhook {name} of this app.", f"Make one for {address} and put its id into PAYPAL_ACCOUNTS.")
+        told = {one.get("name") for one in found.get("event_types") or () if isinstance(one, dict)}
+        if found.get("url") != address:
+            raise _unusable("webhook", "The webhook leads elsewhere.", f"Its address must be {address}.")
+        if missing := [] if "*" in told else sorted(set(EVENTS) - told):
+            raise _unusable("webhook", f"The webhook does not tell of: {', '.join(missing)}.", "Subscribe it to these events, or to all.")
+
+
+def _unusable(what, detail, step):
+    return Problem(409, f"account-{what}", "This account cannot be used here", detail, step)
 
 
 def _bind(account, before, *, server, owner):

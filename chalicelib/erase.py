@@ -30,8 +30,8 @@ def erase(*, user, secret, cancel_subscriptions, confirm, deadline):
     if stuck := [(row, server, sub) for row, server, sub in live if sub.account in server.disconnected]:
         raise _stuck(stuck)
     details = {"actor": f"member:{user}", "reason": "", "comment": ""}
-    for _, _, sub in live:  # whatever the offers say: who wants to be erased keeps nothing anyway
-        cancel.settled(cancel.Ask(cancel.CANCEL_NOW, sub.key, details), deadline)
+    for row, _, sub in live:  # whatever the offers say: who wants to be erased keeps nothing anyway
+        cancel.settled(cancel.Ask(cancel.CANCEL_NOW, row, sub.key, details), deadline)
     try:
         queues.send_all(queues.MEMBERS, [({"user": user, "server": row.server, "cause": "member:erase", "erase": True,
                                            "asked": ports.now()}, row.server) for row in rows])
@@ -45,8 +45,8 @@ def erase(*, user, secret, cancel_subscriptions, confirm, deadline):
 
 
 def _for_good(row, server, sub):
-    """True for what was paid once and still gives something here."""
-    return ids.is_purchase(sub.key) and bool(rules.wanted([sub], row.holds.values(), server, ports.now()))
+    """True for what is charged no more and still gives something here."""
+    return (ids.is_purchase(sub.key) or sub.terminal) and bool(rules.wanted([sub], row.holds.values(), server, ports.now()))
 
 
 def _still_paid(lost):
@@ -66,5 +66,5 @@ def _named(found):
 
 
 def _offer(sub, server):
-    bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
+    bought = next((b for item in sub.items if (b := server.bought(sub, item))), None)
     return f"{bought[0].name if bought else 'a subscription'} in {server.name}"

@@ -32,6 +32,7 @@ def _membership(row, server):
         "subscriptions": [{"key": key, **sub.facts(), "bought": _bought(found.get(key)), "money_intents": _money(key),
                            "parked": _parked(sub)} for key, sub in sorted(row.subs.items())],
         "holds": [{"key": key, **hold.facts()} for key, hold in sorted(row.holds.items())], "lookups": sorted(row.lookups),
+        "ends": {key: view.iso(end) if end else "given_up" for key, end in sorted(row.ends.items())},
         "audit": [_entry(entry) for entry in ledger.every(ledger.member_subject(row.user, row.server))],
     }
 

@@ -1,20 +1,24 @@
 """The webhook intake: size, signature over the raw bytes, then one thin message to the queue. Nothing else is kept.
 
 Imports nothing heavy: Stripe's public signature scheme (docs.stripe.com/webhooks, "verify manually") is a few lines; the
-SDK is the oracle in the tests.
+SDK is the oracle in the tests. PayPal's needs certificates (paypal_signature), loaded with its first delivery.
 """
 import hashlib
 import hmac
 import json
 import re
+import threading
+from collections import deque
 
-from chalicelib import log, ports, problem, settings
+from chalicelib import log, paypal_signature, ports, problem, settings
 from chalicelib.domain import ids
+from chalicelib.gateways import queues
 
 CONNECT = "connect"     # the endpoint for events of connected accounts; the other one is `operator`, for the operator's own
 LARGEST_BODY = 256 * 1024
 TOLERANCE_SECONDS = 300
 _LARGEST_HEADER = 4_096
+HINTS_A_MINUTE = 60     # unverifiable deliveries accepted in a minute and process; anybody can make some, PayPal's own come again
 
 # What each event type concerns: the kind of thing, and its id in the event's object. Everything else is ignored.
 _CONCERNS = {
@@ -32,6 +36,21 @@ _CONCERNS = {
     "account.application.deauthorized": lambda o: ("account", None),
 }
 
+# The same for PayPal (developer.paypal.com/docs/subscriptions/reference/webhooks; RE-ACTIVATED and RISK.DISPUTE are older names that
+# still come). BILLING.SUBSCRIPTION.CREATED is not here: nobody has approved it yet.
+_PAYPAL_CONCERNS = {
+    **{f"BILLING.SUBSCRIPTION.{what}": lambda r: ("subscription", r.get("id")) for what in (
+        "ACTIVATED", "UPDATED", "EXPIRED", "CANCELLED", "SUSPENDED", "RE-ACTIVATED", "PAYMENT.FAILED")},
+    # A sale without an agreement is something that a shop on the same account sold.
+    "PAYMENT.SALE.COMPLETED": lambda r: ("sale", r.get("id") if r.get("billing_agreement_id") else None),
+    **{f"PAYMENT.SALE.{what}": lambda r: ("sale", r.get("id")) for what in ("DENIED", "PENDING")},
+    # Real ones have carried neither the sale nor the agreement: then the refund leads to it.
+    **{f"PAYMENT.SALE.{what}": lambda r: ("sale", r["sale_id"]) if r.get("sale_id") else ("refund", r.get("id")) for what in ("REFUNDED", "REVERSED")},
+    **{kind: lambda r: ("dispute", r.get("dispute_id") or r.get("id")) for kind in (
+        "CUSTOMER.DISPUTE.CREATED", "CUSTOMER.DISPUTE.UPDATED", "CUSTOMER.DISPUTE.RESOLVED", "RISK.DISPUTE.CREATED")},
+}
+_hints, _hints_lock = deque(), threading.Lock()     # when one was accepted, in the last minute
+
 
 def stripe(body, signature, *, endpoint=ids.OPERATOR):
     """The event is in the queue, or it does not concern us; answers {"received": true, "queued": bool}.
@@ -46,12 +65,58 @@ def stripe(body, signature, *, endpoint=ids.OPERATOR):
     if len(body) > LARGEST_BODY:
         raise problem.too_large()
     verify_stripe(body, signature, secrets=secrets, wall=ports.wall())
-    message = _thin(_parse(body), endpoint)
+    return _queued(queues.STRIPE_EVENTS, _thin(_stripe_event(body), endpoint))
+
+
+def paypal(body, headers, *, account):
+    """The event is in the queue, or it does not concern us; answers as `stripe`. Unverifiable ones go there as a hint.
+
+    `headers` anything with `get`, `account` the merchant id in the address. Raises Problem 400 (signature, certificate, age,
+    shape), 404 (no such account here), 413, and 503 (too many that cannot be verified); NotSent as `stripe`.
+    """
+    known = settings.get().paypal_accounts.get(account)
+    if known is None:
+        raise problem.not_found()
+    if len(body) > LARGEST_BODY:
+        raise problem.too_large()
+    verified = _paypal_verified(body, headers, known)
+    message = thin_paypal(_paypal_event(body), account)
+    if message and not verified:
+        message["hint"] = True
+    return _queued(queues.PAYPAL_EVENTS, message)
+
+
+def _queued(queue, message):
     if message is None:
         return {"received": True, "queued": False}
-    from chalicelib.gateways import queues
-    queues.send(queues.STRIPE_EVENTS, message)
+    queues.send(queue, message)
     return {"received": True, "queued": True}
+
+
+def _paypal_verified(body, headers, known):
+    """True when it is PayPal's, False when it can only be a hint."""
+    wall = ports.wall()
+    try:
+        paypal_signature.verify(body, headers, webhook_ids=known.webhook_ids, wall=wall)
+        return True
+    except paypal_signature.Invalid as wrong:
+        log.info("intake_refused", why=str(wrong))
+        raise problem.Problem(400, "bad-signature", "The signature is not right",
+                              "The delivery is not signed by PayPal for this webhook, or it is too old.") from None
+    except paypal_signature.Unknown as unknown:
+        _accept_hint(wall)
+        log.alarm("intake_unverified", why=str(unknown), account=known.id)
+        return False
+
+
+def _accept_hint(wall):
+    """One more may be accepted this minute. Raises Problem 503: PayPal delivers again for three days, a forger gives up."""
+    with _hints_lock:
+        while _hints and _hints[0] <= wall - 60:
+            _hints.popleft()
+        if len(_hints) >= HINTS_A_MINUTE:
+            raise problem.try_later("PayPal's certificate")
+        _hints.append(wall)
 
 
 def verify_stripe(body, signature, *, secrets, wall):
@@ -83,12 +148,26 @@ def _bad_signature(why):
                            "The delivery is not signed with this endpoint's secret, or its time is not within five minutes.")
 
 
+def _stripe_event(body):
+    event = _parse(body)
+    if event.get("object") != "event" or not isinstance(event.get("type"), str):
+        raise _odd("not_an_event")
+    return event
+
+
+def _paypal_event(body):
+    event = _parse(body)
+    if not isinstance(event.get("event_type"), str):
+        raise _odd("not_an_event")
+    return event
+
+
 def _parse(body):
     try:
         event = json.loads(body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise _odd("not_json") from None
-    if not isinstance(event, dict) or event.get("object") != "event" or not isinstance(event.get("type"), str):
+    if not isinstance(event, dict):
         raise _odd("not_an_event")
     return event
 
@@ -112,8 +191,7 @@ def _thin(event, endpoint):
     """
     find = _CONCERNS.get(event["type"])
     if find is None:
-        log.info("intake_ignored", why="type", kind=event["type"][:60].encode("ascii", "replace").decode())
-        return None
+        return _ignored("type", event["type"])
     if event.get("livemode") is not settings.get().stripe_livemode:
         log.alarm("intake_ignored", why="livemode", kind=event["type"])
         return None
@@ -124,8 +202,7 @@ def _thin(event, endpoint):
     if kind == "account":
         name = event.get("account")
     if name is None:
-        log.info("intake_ignored", why=f"no_{kind}", kind=event["type"])
-        return None
+        return _ignored(f"no_{kind}", event["type"])
     if isinstance(name, dict):
         name = name.get("id")
     account = event.get("account") or ids.OPERATOR
@@ -136,6 +213,28 @@ def _thin(event, endpoint):
         return message
     log.alarm("intake_wrong_endpoint", kind=event["type"], why=endpoint)
     return message | {"endpoint": endpoint}
+
+
+def thin_paypal(event, account):
+    """{event, type, account, kind, id} for the queue, or None for an event that concerns nothing of ours.
+
+    Only the id is taken: the account is the address's, and amounts, states and dates are asked of PayPal.
+    """
+    find, resource = _PAYPAL_CONCERNS.get(event["event_type"]), event.get("resource")
+    if find is None:
+        return _ignored("type", event["event_type"])
+    if not isinstance(resource, dict):
+        raise _odd("no_object")
+    kind, name = find(resource)
+    if name is None:
+        return _ignored(f"no_{kind}", event["event_type"])
+    if not (ids.valid("delivery", event.get("id")) and ids.valid("agreement" if kind == "subscription" else kind, name)):
+        raise _odd("ids")
+    return {"event": event["id"], "type": event["event_type"], "account": account, "kind": kind, "id": name}
+
+
+def _ignored(why, kind):
+    log.info("intake_ignored", why=why, kind=kind[:60].encode("ascii", "replace").decode())
 
 
 def _bought(session):

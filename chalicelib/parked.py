@@ -108,7 +108,7 @@ def _appeared(entry, account):
         return False
     if why == "unmapped_price":
         server, _ = servers.read(data["server"])
-        return "user" in data and server is not None and server.buying(account, data["price"]) is not None    # an erased member has none
+        return "user" in data and server is not None and server.buying(account, data["price"], data.get("charged", "")) is not None    # an erased member has none
     if why == "unknown_account":
         return accounts.serves(account)
     reason = _reason(account, data["message"], data.get("intent"))
@@ -120,8 +120,10 @@ def _appeared(entry, account):
 
 def _reason(account, message, intent):
     """The key of the subscription or purchase that the event is about, as far as we know: a charge's may be unknown."""
+    if message.get("kind", "subscription") not in ("subscription", "purchase", "charge", "sale"):    # what it is about can only be asked
+        return None
     key = ids.key(account, message["id"])
-    if message.get("kind") != "charge":
+    if message.get("kind") not in ("charge", "sale"):
         return key
     if known := links.of_charge(key):
         return known[0]
@@ -147,6 +149,6 @@ def _send(entry):
     if data["why"] == "unmapped_price":
         queues.send(queues.MEMBERS, {"user": data["user"], "server": data["server"], "cause": "parked:unmapped_price"}, group=data["server"])
     elif data["why"] == "unknown_subscription":     # with its tries: it is asked once, and parked again at once
-        queues.send(queues.STRIPE_EVENTS, data["message"])
+        queues.send(queues.events_of(data["message"]["account"]), data["message"])
     else:
-        queues.send(queues.STRIPE_EVENTS, {name: value for name, value in data["message"].items() if name != "tries"})
+        queues.send(queues.events_of(data["message"]["account"]), {name: value for name, value in data["message"].items() if name != "tries"})

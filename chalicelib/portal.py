@@ -1,6 +1,7 @@
 """Stripe's billing portal: a session on our own configuration, made and kept as docs/architecture.md says."""
 from chalicelib import connect, log, ports, problem, profile, settings
-from chalicelib.gateways import stripe
+from chalicelib.domain import ids
+from chalicelib.gateways import paypal, stripe
 from chalicelib.gateways.outcomes import Done, InDoubt, Unknown
 from chalicelib.problem import Problem
 from chalicelib.store import servers
@@ -11,7 +12,8 @@ REASONS = ("too_expensive", "missing_features", "switched_service", "unused", "c
 
 
 def open_session(*, user, subscription_id, flow, deadline):
-    """The address of a billing-portal session for this member's customer: short-lived, never stored, never logged.
+    """The address of a billing-portal session for this member's customer: short-lived, never stored, never logged; or of PayPal's
+    page of automatic payments, which needs no set-up and shows them all: it has no page for a single one.
 
     `flow` None, `payment_method` or `cancel`. Raises Problem 400, 404, 409 (the owner must do something first) or 503.
     """
@@ -21,6 +23,8 @@ def open_session(*, user, subscription_id, flow, deadline):
     if found is None:
         raise problem.not_found()
     row, sub = found
+    if sub.processor == ids.PAYPAL:
+        return paypal.manage_url()
     server, _ = servers.read(row.server)
     if not sub.customer:
         raise Problem(409, "not-ready", "Not yet", "The purchase is still being confirmed.", "Try again in a few seconds.")

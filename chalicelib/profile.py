@@ -43,4 +43,5 @@ def _closed_why(closed, wall):
 def _offer(server, offer):
     price = next((one for one in offer.prices if one.account in server.accounts), offer.prices[0])     # as checkout chooses
     return {"id": offer.id, "name": offer.name, "description": offer.description, "price": price.shown(),
+            "processors": list(dict.fromkeys(one.processor for one in offer.prices if one.account in server.accounts)),
             "roles": [{"id": role, "name": server.role_name(role)} for role in offer.roles]}

@@ -12,7 +12,7 @@ from chalicelib.domain.closed import BAD_TOKEN, BANNED
 from chalicelib.domain.holds import Hold
 from chalicelib.domain.plan import GRANT, STRIP
 from chalicelib.domain.subscription import remembering
-from chalicelib.gateways import discord, stripe, wire
+from chalicelib.gateways import discord, processors, wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry, Unknown
 from chalicelib.store import members, servers
 
@@ -129,11 +129,11 @@ class _Round:
                 self.asked.append(found)
 
     def _read(self, key):
-        found = stripe.read_subscription(key, read_at=self.clock, deadline=self.deadline)
-        return found if isinstance(found, Unknown) else remembering(self.row.subs[key], found)
+        found = processors.of(key).read_subscription(key, read_at=self.clock, deadline=self.deadline)
+        return found if isinstance(found, Unknown) else remembering(self.row.subs[key], found, fixed=self.row.ends.get(key))
 
     def _ask(self, hold):
-        return stripe.read_hold(hold, read_at=self.clock, deadline=self.deadline)
+        return processors.of(hold.key).read_hold(hold, read_at=self.clock, deadline=self.deadline)
 
     def _in_question(self):
         """The charges to ask about: as requested; while a dispute is open; and what a purchase's own reading shows troubled."""

@@ -9,13 +9,14 @@ from chalicelib import problem, profile, view
 from chalicelib.domain import ids
 from chalicelib.domain.offers import Server
 from chalicelib.domain.subscription import from_facts
+from chalicelib.gateways import processors
 from chalicelib.store import ledger, members, servers
 
 PAGE = 50
 _READ = 200     # audit rows read for a page: about one read of DynamoDB; a page may be shorter than PAGE, `next` says if more follow
 _CURSOR = re.compile(r"\d{12}-[A-Za-z0-9_-]{1,64}")
 
-_BY = {"evt_": "stripe", "member:": "you", "owner:": "owner"}
+_BY = {"evt_": "stripe", "WH-": "paypal", "checkout": "paypal", "member:": "you", "owner:": "owner"}
 _CAUSES = {
     "member:restore": "You asked for your roles back.",
     "member:cancel_at_period_end": "You cancelled at the end of the period.",
@@ -34,11 +35,25 @@ _CAUSES = {
     "refund.failed": "Stripe told of a refund that failed.",
     "charge.dispute.created": "Stripe told of a dispute.",
     "charge.dispute.closed": "Stripe told that a dispute is over.",
+    "checkout": "PayPal was asked about a purchase.",
+    "BILLING.SUBSCRIPTION.ACTIVATED": "PayPal told of an active subscription.",
+    "BILLING.SUBSCRIPTION.RE-ACTIVATED": "PayPal told of a subscription that goes on.",
+    "BILLING.SUBSCRIPTION.UPDATED": "PayPal told of a changed subscription.",
+    "BILLING.SUBSCRIPTION.SUSPENDED": "PayPal told of a suspended subscription.",
+    "BILLING.SUBSCRIPTION.CANCELLED": "PayPal told that a subscription was cancelled.",
+    "BILLING.SUBSCRIPTION.EXPIRED": "PayPal told that a subscription has ended.",
+    "BILLING.SUBSCRIPTION.PAYMENT.FAILED": "PayPal told of a payment that failed.",
+    "PAYMENT.SALE.COMPLETED": "PayPal told of a payment.",
+    "PAYMENT.SALE.REFUNDED": "PayPal told of a refund.",
+    "PAYMENT.SALE.REVERSED": "PayPal told of a payment that was taken back.",
+    "CUSTOMER.DISPUTE.CREATED": "PayPal told of a dispute.",
+    "CUSTOMER.DISPUTE.UPDATED": "PayPal told of a dispute.",
+    "CUSTOMER.DISPUTE.RESOLVED": "PayPal told that a dispute is over.",
 }
-_OTHERWISE = {"stripe": "Stripe told of a change.", "you": "You asked for it.", "owner": "The server's owner asked for it.",
+_OTHERWISE = {"stripe": "Stripe told of a change.", "paypal": "PayPal told of a change.", "you": "You asked for it.", "owner": "The server's owner asked for it.",
               "clock": "Something was due, or the daily look."}
 _ASKED = {"cancel_at_period_end": "to cancel at the end of the period", "cancel_now": "to cancel at once", "undo_cancel": "to undo the cancellation"}
-_BECAME = {"done": "Done, and read back from Stripe.", "given_up": "Given up: no answer came.", "not_made": "Not made: Stripe did not take it."}
+_BECAME = {"done": "Done, and read back from {}.", "given_up": "Given up: no answer came.", "not_made": "Not made: {} did not take it."}
 _NO_ROLE = {"nothing_to_do": "Nothing had to change in Discord.", "waits": "It waits until Discord can be asked.",
             "not_in_server": "You are not in this Discord server: your roles wait until you join."}
 _VERBS = {"grant": "Give", "strip": "Take"}
@@ -87,7 +102,7 @@ def _own_id(entry):
 
 
 def _unmapped(sub, server):
-    prices = [item.price for item in sub.items if server.buying(sub.account, item.price) is None]
+    prices = [item.price for item in sub.items if server.bought(sub, item) is None]
     return ledger.parked_prices(sub.account, sub.key, prices)
 
 
@@ -128,7 +143,7 @@ def _word(cause):
 
 def _offer(key, facts, server):
     sub = from_facts(key, facts)
-    bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
+    bought = next((b for item in sub.items if (b := server.bought(sub, item))), None)
     return bought[0].name if bought else "Subscription"
 
 
@@ -173,9 +188,10 @@ def _intent(entry, row, server):
     name = next((_offer(key, sub.facts(), server) for key, sub in row.subs.items() if entry.subject == f"money#{key}"), "Subscription")
     who = "You" if by == "you" else "The server's owner"
     return {"what": f"{who} asked {_ASKED.get(data.get('kind'), 'for a change')}: {name}.", "cause": data.get("kind", ""), "by": by,
-            "decision": _BECAME.get(outcome.get("result"), "Under way, or interrupted: asking again goes on with it."), "roles": []}
+            "decision": _BECAME.get(outcome.get("result"), "Under way, or interrupted: asking again goes on with it.").format(
+                processors.name(entry.subject.partition("#")[2])), "roles": []}
 
 
 def _parked(entry, row, server):
-    return {"what": "Something was paid that no offer of this server knows.", "cause": "unmapped_price", "by": "stripe",
+    return {"what": "Something was paid that no offer of this server knows.", "cause": "unmapped_price", "by": ids.processor_of(entry.subject.partition("#")[2]),
             "decision": "No role is given for it. It is kept, and the operator has been told.", "roles": []}

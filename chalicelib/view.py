@@ -1,10 +1,11 @@
 """How a membership is shown: pure, from stored facts, at a given instant."""
 from datetime import UTC, datetime
 
+from chalicelib.domain import money as amounts
 from chalicelib.domain import plan as rules
 from chalicelib.domain.holds import CHARGED_BACK, DISPUTED, REFUNDED, held
-from chalicelib.domain.ids import is_purchase
-from chalicelib.domain.subscription import BOUGHT, EXPIRED, FAILED, PROCESSING, UNREAD, access
+from chalicelib.domain.ids import PAYPAL, STRIPE, is_purchase
+from chalicelib.domain.subscription import BOUGHT, EXPIRED, FAILED, PROCESSING, RUNNING_OUT, SUSPENDED, UNREAD, access
 
 # code: (what is so, and what the member can do about it, if anything)
 WHY = {
@@ -22,11 +23,15 @@ WHY = {
     "ending": ("Your role is being removed. It takes a few seconds.", ""),
 }
 # Why nothing can be done here with a subscription: Stripe lets us neither read nor change what it is paid through.
-_DISCONNECTED = {
-    "code": "account_disconnected",
-    "text": "The server's owner has disconnected the Stripe account that this is paid through, so it cannot be shown up to date, managed or cancelled here. "
-            "Your roles stay as they are.",
-    "next": "Ask the server's owner: they can cancel it in their Stripe Dashboard, or connect the account again."}
+def _disconnected(sub):
+    name = {STRIPE: "Stripe", PAYPAL: "PayPal"}[sub.processor]
+    return {
+        "code": "account_disconnected",
+        "text": f"The server's owner has disconnected the {name} account that this is paid through, so it cannot be shown up to date, managed or cancelled here. "
+                "Your roles stay as they are.",
+        "next": f"Ask the server's owner: they can cancel it at {name}, or connect the account again."}
+
+
 _OTHER = ("Discord refused this role. It is tried again by itself.", "Ask the server's owner.")
 
 
@@ -50,7 +55,7 @@ def membership(row, server, closed_why, *, now):
         "id": row.server, "name": server.name, "checked_at": iso(row.checked_at),
         "as_of": iso(min(read) if read else row.checked_at), "roles": shown,
         "subscriptions": [subscription(sub, row.holds.values(), server, now=now) for sub in sorted(
-            row.subs.values(), key=lambda sub: (sub.terminal, -sub.read_at, sub.key))],
+            row.subs.values(), key=lambda sub: (_is_over(sub, now), -sub.read_at, sub.key))],
         "actions": ["restore"] if wants else [],
     }
 
@@ -84,24 +89,29 @@ def _state(known, want, closed_why):
 
 def subscription(sub, holds, server, *, now):
     """A subscription or purchase in the same form for every processor, with its exact end or renewal instant and what can be done."""
-    bought = next((b for item in sub.items if (b := server.buying(sub.account, item.price))), None)
+    bought = next((b for item in sub.items if (b := server.bought(sub, item))), None)
     ends = meaning(sub, holds, server, now=now)
     return {
-        "id": sub.id, "processor": "stripe", "kind": "purchase" if is_purchase(sub.key) else "subscription", "status": sub.status,
+        "id": sub.id, "processor": sub.processor, "kind": "purchase" if is_purchase(sub.key) else "subscription", "status": sub.status,
         "offer": {"id": bought[0].id, "name": bought[0].name} if bought else None,
         "price": bought[1].shown() if bought else None,
-        "role_ids": sorted({r for item in sub.items if (b := server.buying(sub.account, item.price)) for r in b[0].roles}),
+        "role_ids": sorted({r for item in sub.items if (b := server.bought(sub, item)) for r in b[0].roles}),
         "cancel_scheduled": sub.scheduled,
         **{name: iso(value) if name.endswith(("_at", "_until")) else value for name, value in ends.items()},
         "ended_at": iso(sub.ended_at), "as_of": iso(sub.read_at) if sub.read_at else None,
-        **({"why": _DISCONNECTED, "actions": []} if sub.account in server.disconnected and not sub.terminal
-           else {"why": None, "actions": actions(sub, ends["state"]) + _at_once(sub, server)}),
+        **({"why": _disconnected(sub), "actions": []} if sub.account in server.disconnected and not sub.terminal
+           else {"why": None, "actions": actions(sub, ends["state"]) + _at_once(sub, server, now)}),
     }
 
 
-def _at_once(sub, server):
+def _is_over(sub, now):
+    """True when nothing is charged any more and nothing that was paid runs on."""
+    return sub.ended or sub.status == RUNNING_OUT and now >= sub.cancel_at
+
+
+def _at_once(sub, server, now):
     """cancel_now, for what is alive and may end at once; also when its end is scheduled already."""
-    may = not sub.terminal and server.ends_at_once(sub.account, [item.price for item in sub.items]) and not is_purchase(sub.key)
+    may = not _is_over(sub, now) and server.ends_at_once(sub) and not is_purchase(sub.key)
     return ["cancel_now"] if may else []
 
 
@@ -115,9 +125,9 @@ def meaning(sub, holds, server, *, now):
         return nothing | {"state": "ended", "text": f"Ended on {words(sub.ended_at)}." if sub.ended_at else "Ended."}
     if why := _on_hold(sub, holds, server, now):
         return nothing | {"state": "on_hold", "text": _HELD[why], "ends_at": sub.scheduled_end, "renews_at": _next_charge(sub)}
-    given = [(item, access(sub, item, terms=server.terms(sub.account, item.price), now=now)) for item in sub.items]
+    given = [(item, access(sub, item, terms=server.terms(sub, item), now=now)) for item in sub.items]
     standing = [one for one in given if one[1].stands]
-    shown = _bought if sub.status == BOUGHT else _void if sub.void else _unpaid if sub.status == "past_due" else _running
+    shown = _bought if sub.status == BOUGHT else _void if sub.void else _unpaid if sub.status == "past_due" else _suspended if sub.status == SUSPENDED else _running
     return nothing | shown(sub, standing, server, now)
 
 
@@ -142,13 +152,13 @@ _HELD = {
 
 def _next_charge(sub):
     """When what is on hold is charged again, or None: it goes on unless it is cancelled, and the page must not hide that."""
-    quiet = is_purchase(sub.key) or sub.scheduled or sub.void or not sub.items
+    quiet = is_purchase(sub.key) or sub.scheduled or sub.void or sub.status == SUSPENDED or not sub.items
     return None if quiet else min(item.end for item in sub.items)
 
 
 def _on_hold(sub, holds, server, now):
     """Why every offer that it buys is held back, or None."""
-    offers = [b[0] for item in sub.items if (b := server.buying(sub.account, item.price))]
+    offers = [b[0] for item in sub.items if (b := server.bought(sub, item))]
     whys = [held(holds, sub.key, offer, now) for offer in offers]
     return whys[0] if whys and all(whys) else None
 
@@ -177,32 +187,36 @@ def _unpaid(sub, standing, server, now):
     return {"state": "grace" if until else "ended", "text": text, "access_until": until, "ends_at": sub.scheduled_end}
 
 
+def _suspended(sub, standing, server, now):
+    until = max((a.until for _, a in standing), default=None)
+    text = f"Payments are suspended at PayPal. You keep access until {words(until)}, unless they are resumed there." if until else \
+        "Payments are suspended at PayPal, and there is no access while they are."
+    return {"state": "grace" if until else "ended", "text": text, "access_until": until}
+
+
 def _running(sub, standing, server, now):
+    if sub.starts_at is not None and now < sub.starts_at:
+        return {"state": "active", "text": f"Begins on {words(sub.starts_at)}. Nothing is charged before.", "renews_at": sub.starts_at}
     if sub.scheduled:
         end = sub.scheduled_end
         text = f"Ends on {words(end)}. There is no further charge." if now < end else "Has ended."
         return {"state": "ending" if now < end else "ended", "text": text, "ends_at": end, "access_until": end}
     renews = min(item.end for item in sub.items)
     text = f"Free trial until {words(renews)}, then the first charge." if sub.status == "trialing" else f"Renews on {words(renews)}."
-    if not any(server.buying(sub.account, item.price) for item in sub.items):
+    if not any(server.bought(sub, item) for item in sub.items):
         text += " This plan gives no role here: the server's owner has been told."
     return {"state": "active", "text": text, "renews_at": renews, "access_until": max(item.end for item in sub.items)}
 
 
 def actions(sub, state):
     """What can be done with a subscription now; cancel, undo and restore never depend on the owner's set-up."""
-    if sub.status == UNREAD or sub.terminal or is_purchase(sub.key):
+    if sub.status == UNREAD or sub.ended or is_purchase(sub.key):
         return ["manage"] if sub.customer else []
-    change = "cancel" if not sub.scheduled else "undo" if state != "ended" else None
+    may_undo = state != "ended" and (sub.processor == STRIPE or sub.status == RUNNING_OUT)
+    change = "cancel" if not sub.scheduled else "undo" if may_undo else None
     return ["manage", "payment_method", *([change] if change else [])]
 
 
-_WITHOUT_CENTS = ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
-_THREE_PLACES = ("bhd", "jod", "kwd", "omr", "tnd")
-
-
 def money(price):
-    """{amount, currency} as people read it: none, two or three decimal places (docs.stripe.com/currencies)."""
-    currency = price["currency"]
-    places = 0 if currency in _WITHOUT_CENTS else 3 if currency in _THREE_PLACES else 2
-    return f"{price['amount'] / 10 ** places:.{places}f} {currency.upper()}"
+    """{amount, currency} as people read it."""
+    return amounts.shown(price["amount"], price["currency"])

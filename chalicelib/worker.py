@@ -5,7 +5,7 @@ import re
 from chalicelib import audit, connect, log, ports
 from chalicelib.domain import ids
 from chalicelib.domain.holds import Hold
-from chalicelib.gateways import queues, stripe
+from chalicelib.gateways import paypal, processors, queues
 from chalicelib.gateways.outcomes import OutOfTime, Unknown
 from chalicelib.reconcile import Look, reconcile
 from chalicelib.store import accounts, links, members
@@ -13,9 +13,12 @@ from chalicelib.store import accounts, links, members
 VERSIONS = (queues.MESSAGE_VERSION - 1, queues.MESSAGE_VERSION)
 RECORD_SECONDS = 30     # a record is not started with less than this left: one fetch, one role change and the writes fit
 UNKNOWN_TRIES = 12
+CHECKOUT = "checkout"   # the event of our own question about a checkout that was begun: nobody else may ever tell us of it
+CHECKOUT_TRIES = 20     # three and a half hours; PayPal's approval page does not live longer
 NOT_CLAIMED = "not_claimed"
+PAID = "PAYMENT.SALE.COMPLETED"
 LATE_PAYMENT = "checkout.session.async_payment_succeeded"   # a bank debit takes days
-LACKS = {"stripe_404": "unknown_subscription", "other_mode": "unknown_subscription", NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end
+LACKS = {"stripe_404": "unknown_subscription", "paypal_404": "unknown_subscription", "other_mode": "unknown_subscription", NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end
 MARGIN_SECONDS = 3      # what is left of the function's time after the last outside call
 
 
@@ -45,7 +48,8 @@ def run(records, *, handle, remaining):
 def stripe_event(message, *, deadline):
     """The member whom this event concerns has been looked at, or the event is parked, or comes again by itself."""
     message = _newest(message)
-    account, event, kind = _checked(message, "account", "account"), _checked(message, "event", "event"), message.get("kind")
+    account, kind = _checked(message, "account", "account"), message.get("kind")
+    _checked(message, "event", "event")
     if "endpoint" in message:   # it came where events of this account do not belong (intake): never state
         return audit.park_event(message, "wrong_endpoint" if accounts.serves(account) else "unknown_account", at=ports.now())
     if kind == "account":
@@ -57,22 +61,71 @@ def stripe_event(message, *, deadline):
     if kind == "charge":
         hold = _charged(message, key, account, deadline)
         if hold is None:
-            return
+            return None
         key = hold.reason
+    return _look_at(message, key, account, deadline, hold=hold)
+
+
+def paypal_event(message, *, deadline):
+    """The members whom this PayPal event concerns have been looked at, or it is parked, or comes again by itself.
+
+    A hint (`hint`: its delivery could not be verified) is read like any other event, but at a pace, and what it leads to
+    nowhere is forgotten: anybody may send one.
+    """
+    account, kind = _checked(message, "account", "merchant"), message.get("kind")
+    _checked(message, "event", "delivery")
+    if kind not in _NAMED_BY_PAYPAL:
+        raise Unusable("no usable kind")
+    name = _checked(message, "id", _NAMED_BY_PAYPAL[kind])
+    if message.get("hint") and not accounts.take_hint(account, wall=ports.wall()):
+        return _again(message, "hints_paced")
+    if kind == "subscription":
+        return _look_at(message, ids.key(account, name), account, deadline)
+    for sale in _sales(message, account, kind, name, deadline):
+        key = ids.key(account, sale)
+        about = message if kind == "sale" else message | {"kind": "sale", "id": sale}
+        if hold := _charged(about, key, account, deadline):
+            _look_at(about, hold.reason, account, deadline, hold=None if message.get("type") == PAID else hold)
+    return None
+
+
+_NAMED_BY_PAYPAL = {"subscription": "agreement", "sale": "sale", "refund": "refund", "dispute": "dispute"}
+
+
+def _sales(message, account, kind, name, deadline):
+    """The sales that the event is about: itself, the one that was refunded, or those that are disputed; none when it must come again."""
+    if kind == "sale":
+        return [name]
+    ask = paypal.sale_of_refund if kind == "refund" else paypal.sales_of_dispute
+    try:
+        found = ask(account, name, deadline=deadline)
+    except OutOfTime:
+        found = Unknown("out_of_time")
+    if isinstance(found, Unknown):
+        _again(message, found.why)
+        return []
+    if not found:
+        log.info("charge_ignored", why="not_for_a_role", kind=message.get("type", ""))
+    return [found] if isinstance(found, str) and found else found or []
+
+
+def _look_at(message, key, account, deadline, *, hold=None):
+    """The member whom this subscription or purchase leads to has been looked at, or the event is parked, or comes again by itself."""
     found = links.of_subscription(key)
     if found is None:
         found = _identify(message, key, account, deadline)
     if found is None:
-        return
+        return None
     if found.user is None:  # nobody is left whom it could concern; but money that comes only now is somebody's to give back
-        log.info("erased_member", cause=event)
+        log.info("erased_member", cause=message["event"])
         return audit.park_event(message, "paid_after_erase", at=ports.now()) if message.get("type") == LATE_PAYMENT else None
     try:
-        reconcile(Look(found.user, found.server, _cause(event, message), subscription=key, hold=hold,
+        reconcile(Look(found.user, found.server, _cause(message["event"], message), subscription=key, hold=hold,
                        bound_at=found.made_at), deadline=deadline)
     except members.Erased:  # money was taken and nobody gets the role: somebody is told, and the link names nobody any more
         audit.park_event(message, "paid_after_erase", at=ports.now())
         links.bury(key, now=ports.now())
+    return None
 
 
 def member(message, *, deadline):
@@ -106,9 +159,9 @@ def _charged(message, key, account, deadline):
     if known := links.of_charge(key):
         return Hold(key, *known)
     if not accounts.serves(account):
-        return audit.park_event(message, "unknown_account", at=ports.now())
+        return _park(message, "unknown_account")
     try:
-        paid = stripe.paid_for(key, deadline=deadline)
+        paid = processors.of(key).paid_for(key, deadline=deadline)
     except OutOfTime:
         paid = Unknown("out_of_time")
     if isinstance(paid, Unknown):
@@ -136,7 +189,7 @@ def _claimed(message, intent, account):
 def _cause(event, message):
     """The event's id, and its type where that looks like one: what a person sees as the cause of what was done."""
     kind = message.get("type")
-    return f"{event} {kind}" if isinstance(kind, str) and re.fullmatch(r"[a-z_.]{1,60}", kind) else event
+    return f"{event} {kind}" if isinstance(kind, str) and re.fullmatch(r"[A-Za-z_.-]{1,60}", kind) else event
 
 
 def _identify(message, key, account, deadline):
@@ -146,36 +199,47 @@ def _identify(message, key, account, deadline):
     before the request that needs it: a crash in between leaves nothing that a redelivery does not repeat.
     """
     if not accounts.serves(account):
-        return audit.park_event(message, "unknown_account", at=ports.now())
+        return _park(message, "unknown_account")
     try:
-        intent = stripe.intent_of(key, deadline=deadline)
+        intent = processors.of(key).intent_of(key, deadline=deadline)
     except OutOfTime:
         intent = Unknown("out_of_time")
     if isinstance(intent, Unknown):
         return _again(message, intent.why)
     bound = links.of_intent(intent, now=ports.now()) if intent else None
     if bound is None:
-        return audit.park_event(message, "unknown_link", at=ports.now(), intent=intent)
+        return _park(message, "unknown_link", intent=intent)
     if bound.account != account or not accounts.serves(account, bound.server):
-        return audit.park_event(message, "other_account", at=ports.now(), intent=intent)
+        return _park(message, "other_account", intent=intent)
     if not links.claim_intent(intent, key):
-        return audit.park_event(message, "intent_claimed", at=ports.now(), intent=intent)
+        return _park(message, "intent_claimed", intent=intent)
     links.link_subscription(key, user=bound.user, server=bound.server, offer=bound.offer, account=account, now=bound.made_at)
     return bound
+
+
+def _park(message, why, *, intent=""):
+    """The event is kept, and somebody told; but not a hint: whoever sends forged ones would fill the ledger."""
+    if message.get("hint"):
+        return log.info("hint_ignored", why=why)
+    return audit.park_event(message, why, at=ports.now(), intent=intent)
 
 
 def _again(message, why, *, intent=""):
     """The same message comes again later, for as long as the processor cannot be asked: a wait fills no dead letters.
 
-    What Stripe still does not know after about two hours is parked, and so is a charge whose purchase nobody has told us of
-    by then: no outage looks like that.
+    What the processor still does not know after about two hours is parked, and so is a charge whose purchase nobody has told us of
+    by then: no outage looks like that. A checkout that nobody has approved is forgotten, and a hint comes twelve times at most.
     """
-    tries = min(int(message.get("tries", 0)), 20)
-    if why in LACKS and tries >= UNKNOWN_TRIES:
-        return audit.park_event(message, LACKS[why], at=ports.now(), intent=intent)
+    tries = min(int(message.get("tries", 0)), CHECKOUT_TRIES)
+    if why == paypal.NOT_APPROVED and tries >= CHECKOUT_TRIES or message["event"] == CHECKOUT and why == "paypal_404":
+        return log.info("never_approved")
+    if why in LACKS and tries >= UNKNOWN_TRIES or message.get("hint") and (why in LACKS or tries >= UNKNOWN_TRIES):
+        return _park(message, LACKS.get(why, why), intent=intent)
     delay = min(10 * 2 ** tries, queues.LONGEST_DELAY)
-    queues.send(queues.STRIPE_EVENTS, message | {"tries": tries + 1}, delay=delay)
-    log.alarm("identify_later", why=why, seconds=delay)
+    queues.send(queues.events_of(message["account"]), message | {"tries": tries + 1}, delay=delay)
+    if why == paypal.NOT_APPROVED:
+        return log.info("identify_later", why=why, seconds=delay)
+    return log.alarm("identify_later", why=why, seconds=delay)
 
 
 def _message(body):

@@ -26,6 +26,7 @@ from infra.local.functions import queue_functions
 LOG_DAYS = 30
 PACKAGED = (".chalice", "chalicelib", "app.py", "requirements.txt")
 API = "APIHandler"  # Chalice's name for the function behind the API
+_PAYPAL_ACCOUNT = "[2-9A-HJ-NP-Z]{13}:[A-Za-z0-9_-]+:[A-Za-z0-9_-]+:[A-Z0-9]{17}([+][A-Z0-9]{17})*"
 # What the product's settings are called, the CloudFormation parameter for each, and whether it is a secret.
 PARAMETERS = {
     "PUBLIC_URL": {"AllowedPattern": "https://[a-z0-9.-]+(/[a-zA-Z0-9._-]+)*",
@@ -39,6 +40,10 @@ PARAMETERS = {
                               "Description": "The endpoint's signing secret; two with a comma while rotating"},
     "STRIPE_CONNECT_WEBHOOK_SECRET": {"NoEcho": True, "Default": "", "AllowedPattern": "(whsec_.{16,}(,whsec_.{16,})*)?",
                                       "Description": "The same for the endpoint of connected accounts; empty: there is none"},
+    "PAYPAL_ACCOUNTS": {"NoEcho": True, "Default": "", "AllowedPattern": f"({_PAYPAL_ACCOUNT}(,{_PAYPAL_ACCOUNT})*)?",
+                        "Description": "merchant id:client id:secret:webhook id of each PayPal account, with commas; empty: there is none"},
+    "PAYPAL_ENVIRONMENT": {"Default": "", "AllowedValues": ["", "live", "sandbox"],
+                           "Description": "Which PayPal the accounts are of; of the kind of the Stripe key"},
 }
 
 

@@ -1,6 +1,7 @@
 """Offers of a server: which roles a price buys, and for how long after a failed payment."""
 from dataclasses import dataclass, field
 
+from chalicelib.domain.ids import processor_of
 from chalicelib.domain.subscription import Terms
 
 DEFAULT_GRACE_DAYS = 7
@@ -24,6 +25,15 @@ class Price:
     def once(self):
         """True when it is paid once and never renews."""
         return self.interval == ONCE
+
+    @property
+    def processor(self):
+        return processor_of(self.account)
+
+    @property
+    def charged(self):
+        """What one period costs, in the form of an item's `charged`."""
+        return f"{self.amount} {self.currency}"
 
     def shown(self):
         return {"amount": self.amount, "currency": self.currency, "interval": self.interval} | ({"days": self.days} if self.once else {})
@@ -66,24 +76,31 @@ class Server:
         """The offer of that id, or None."""
         return next((offer for offer in self.offers if offer.id == offer_id), None)
 
-    def buying(self, account, price_id):
-        """(offer, price) that this price of this account buys here, or None. One account's price never buys another's offer."""
+    def buying(self, account, price_id, charged=""):
+        """(offer, price) that this price of this account buys here, or None. One account's price never buys another's offer.
+
+        `charged`: what is really paid each period, where the processor lets it differ from the price; then it must be the same.
+        """
         if account not in self.accounts:
             return None
         for offer in self.offers:
             for price in offer.prices:
-                if (price.account, price.id) == (account, price_id):
+                if (price.account, price.id) == (account, price_id) and charged in ("", price.charged):
                     return offer, price
         return None
 
-    def terms(self, account, price_id):
-        """What the offer of this price says about it; nothing is given for a price that buys nothing here."""
-        bought = self.buying(account, price_id)
+    def bought(self, sub, item):
+        """(offer, price) that this line of this subscription or purchase buys here, or None."""
+        return self.buying(sub.account, item.price, item.charged)
+
+    def terms(self, sub, item):
+        """What the offer of this line says about it; nothing is given for a price that buys nothing here."""
+        bought = self.bought(sub, item)
         return Terms(bought[0].grace_days, bought[1].days) if bought else Terms()
 
-    def ends_at_once(self, account, price_ids):
-        """True when these prices buy something here, and every offer that they buy may be cancelled at once."""
-        bought = [found[0] for price in price_ids if (found := self.buying(account, price))]
+    def ends_at_once(self, sub):
+        """True when the subscription buys something here, and every offer that it buys may be cancelled at once."""
+        bought = [found[0] for item in sub.items if (found := self.bought(sub, item))]
         return bool(bought) and all(offer.cancel_now for offer in bought)
 
     def roles_sold_through(self, account):

@@ -6,7 +6,7 @@ that a call of ours may have left behind, `absent` is every other role ever touc
 from dataclasses import dataclass, replace
 
 from chalicelib.domain.holds import held
-from chalicelib.domain.subscription import BOUGHT, DAY, access, instants
+from chalicelib.domain.subscription import BOUGHT, DAY, RUNNING_OUT, access, instants
 
 HELD, MAY, ABSENT = "held", "may", "absent"
 GRANT, STRIP = "grant", "strip"
@@ -71,10 +71,10 @@ def wanted(subscriptions, holds, server, now):
     wants = {}
     for sub in subscriptions:
         for item in sub.items:
-            bought = server.buying(sub.account, item.price)
+            bought = server.bought(sub, item)
             if bought is None or held(holds, sub.key, bought[0], now):
                 continue
-            given = access(sub, item, terms=server.terms(sub.account, item.price), now=now)
+            given = access(sub, item, terms=server.terms(sub, item), now=now)
             if given.stands:
                 for role in bought[0].roles:
                     wants[role] = _longer(wants.get(role), Want(given.until, (sub.key,), given.renews, given.grace))
@@ -98,10 +98,12 @@ def over(sub, server, now):
     """True when nothing can come of it any more, so that it need not be read again: it has ended for good, or, bought once,
     its days are over.
     """
+    if sub.status == RUNNING_OUT:
+        return now >= sub.cancel_at
     if sub.status != BOUGHT:
         return sub.terminal
-    ends = [access(sub, item, terms=server.terms(sub.account, item.price), now=now) for item in sub.items]
-    return all(server.buying(sub.account, item.price) for item in sub.items) and not any(given.stands for given in ends)
+    ends = [access(sub, item, terms=server.terms(sub, item), now=now) for item in sub.items]
+    return all(server.bought(sub, item) for item in sub.items) and not any(given.stands for given in ends)
 
 
 def kept(unread, server):
@@ -113,9 +115,9 @@ def kept(unread, server):
 
 
 def unmapped(subscriptions, server):
-    """(subscription, price id) of every paid line that no offer of this server knows."""
-    return [(sub, item.price) for sub in subscriptions if sub.status in ("active", "trialing", "past_due", BOUGHT)
-            for item in sub.items if server.buying(sub.account, item.price) is None]
+    """(subscription, line) of every paid line that no offer of this server knows."""
+    return [(sub, item) for sub in subscriptions if sub.status in ("active", "trialing", "past_due", BOUGHT)
+            for item in sub.items if server.bought(sub, item) is None]
 
 
 def plan(roles, wants, keeps, *, now, forced=False):
@@ -226,6 +228,6 @@ def due(subscriptions, roles, server, *, clock, holds=(), retries=(), look_at=No
     times += [known.block.next for known in roles.values() if known.block and known.block.next > clock]
     times += [hold.until for hold in holds if hold.until is not None and hold.until > clock]
     for sub in live:
-        changes = instants(sub, terms=lambda item: server.terms(sub.account, item.price))
+        changes = instants(sub, terms=lambda item: server.terms(sub, item))
         times += [instant for instant in changes if instant > clock]
     return min(times)

@@ -49,7 +49,7 @@ def why(plan, wants, subs, server):
     A role that nothing of the member's buys any more (an offer is gone, a plan was switched) could have been held for anything.
     """
     def buys(sub, role):
-        return any((found := server.buying(sub.account, item.price)) and role in found[0].roles for item in sub.items)
+        return any((found := server.bought(sub, item)) and role in found[0].roles for item in sub.items)
 
     sold = {role: [sub.key for sub in subs if buys(sub, role)] or [sub.key for sub in subs] for role in plan.strips}
     return {role: list(wants[role].sources) for role in plan.grants} | sold

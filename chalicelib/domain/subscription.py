@@ -12,7 +12,11 @@ _NO_ACCESS = ("incomplete", "incomplete_expired", "unpaid", "canceled", "paused"
 STATUSES = (*_PAID, "past_due", *_NO_ACCESS)
 # Of a purchase: the Checkout Session is open or has expired, its payment is under way, has failed, or was made.
 OPEN, EXPIRED, PROCESSING, FAILED, BOUGHT = "open", "expired", "processing", "failed", "bought"
-_TERMINAL = ("canceled", "incomplete_expired", EXPIRED, FAILED)
+# Of a PayPal subscription: payments have stopped but may begin again; it has ended for good, and what was paid runs out.
+SUSPENDED, RUNNING_OUT = "suspended", "running_out"
+_UNPAID = ("past_due", SUSPENDED)
+_TERMINAL = ("canceled", "incomplete_expired", EXPIRED, FAILED, RUNNING_OUT)
+GIVEN_UP = 0    # instead of an end: what was paid has been given up by cancelling at once
 
 
 class Unreadable(Exception):
@@ -23,12 +27,14 @@ class Unreadable(Exception):
 class Item:
     """One line of a subscription: the price bought and its current period; `paid` when that was asked (`deciding_invoice`).
 
-    Of a purchase: `start` is the instant of the payment, `end` None (how long it lasts is the offer's to say).
+    Of a purchase: `start` is the instant of the payment, `end` None (how long it lasts is the offer's to say). `charged`: what
+    each period really costs, where the processor lets it differ from the price ("500 eur"; PayPal).
     """
     price: str
     start: int
     end: int | None
     paid: bool | None = None
+    charged: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Subscription:
 
     `unpaid_since` is the start of the first period that was not paid, since it is past_due (see `remembering`). `void` is true while its owner provides no service: collection is paused and invoices are voided. `schedule` is the id of
     what manages its phases, such as a planned change of plan. Of a purchase: `charge`
-    is the id of what was paid, `troubled` true when something of it was refunded or disputed.
+    is the id of what was paid, `troubled` true when something of it was refunded or disputed. Of a PayPal subscription:
+    `paid_at` is the last payment, `paid_through` the end of what is paid, as last read while it was (`remembering`); `starts_at` is set while it has not begun.
     """
     key: str
     status: str = UNREAD
@@ -52,11 +59,18 @@ class Subscription:
     schedule: str = ""
     charge: str = ""
     troubled: bool = False
+    paid_through: int | None = None
+    paid_at: int | None = None
+    starts_at: int | None = None
     unread_since: int = 0   # the first read in a row that failed; 0: the last one told something
 
     @property
     def id(self):
         return self.key.rsplit(":", 1)[1]
+
+    @property
+    def processor(self):
+        return self.key.split(":")[0]
 
     @property
     def account(self):
@@ -69,8 +83,13 @@ class Subscription:
 
     @property
     def scheduled(self):
-        """True when it will end by itself, in either of Stripe's two forms (flag, or an instant)."""
-        return not self.terminal and (self.cancel_at_period_end or self.cancel_at is not None)
+        """True when it will end by itself, in either of Stripe's two forms (flag, or an instant), or as PayPal's do."""
+        return self.status == RUNNING_OUT or not self.terminal and (self.cancel_at_period_end or self.cancel_at is not None)
+
+    @property
+    def ended(self):
+        """True when nothing of it is left: nothing is charged, and nothing that was paid runs on."""
+        return self.terminal and self.status != RUNNING_OUT
 
     @property
     def scheduled_end(self):
@@ -90,7 +109,7 @@ class Subscription:
 def from_facts(key, facts):
     """The subscription that `facts()` was made of; unknown fields of a newer version are left alone."""
     known = {name: facts[name] for name in Subscription.__dataclass_fields__ if name in facts}
-    known["items"] = tuple(Item(i["price"], i["start"], i["end"], i.get("paid")) for i in facts.get("items") or ())
+    known["items"] = tuple(Item(i["price"], i["start"], i["end"], i.get("paid"), i.get("charged", "")) for i in facts.get("items") or ())
     return Subscription(key=key, **known)
 
 
@@ -150,18 +169,37 @@ def from_checkout(key, answer, *, read_at):
         raise Unreadable(f"a Checkout Session of an unknown shape ({type(error).__name__})") from None
 
 
-def remembering(known, found):
-    """`found`, freshly read, which knows from what was `known` before since when it has not been paid.
+def remembering(known, found, *, fixed=None):
+    """`found`, freshly read, which knows from what was `known` before since when it has not been paid, or until when it is.
 
-    The processor does not say it: its periods go on while it tries again, so counting from the present one would begin the
-    grace anew with each period of a weekly plan.
+    The processor does not say the first: its periods go on while it tries again, so counting from the present one would begin the
+    grace anew with each period of a weekly plan. PayPal forgets the second with the cancellation. `fixed`: the end that was read
+    before a cancellation of ours, or GIVEN_UP.
     """
-    if found.status != "past_due":
+    if found.status == RUNNING_OUT:
+        return _running_out(known, found, fixed)
+    if found.status not in _UNPAID:
         return found
+    if known is not None and known.paid_through is not None and not _renewed_since(known, found):
+        found = replace(found, paid_through=known.paid_through, items=tuple(replace(item, start=known.paid_through) for item in found.items))
     since = min((item.start for item in found.items if not item.paid), default=None)
     if known is not None and known.unpaid_since is not None and since is not None:
         since = min(since, known.unpaid_since)
     return replace(found, unpaid_since=since)
+
+
+def _running_out(known, found, fixed):
+    """What PayPal has ended, until the end that was remembered; worked out (`from_paypal`) only where nothing was."""
+    ends = [end for end in (known.paid_through if known and not _renewed_since(known, found) else None, fixed) if end]
+    end = None if fixed == GIVEN_UP else max(ends) if ends else found.paid_through
+    if end is None or end <= found.read_at:
+        return replace(found, status="canceled", ended_at=found.ended_at or end, paid_through=end)
+    return replace(found, cancel_at=end, paid_through=end, ended_at=None)
+
+
+def _renewed_since(known, found):
+    """True when a payment was made for a later period than the last one known: its end is not the one remembered."""
+    return known.paid_through is None or found.paid_at is not None and found.paid_at > known.paid_through - DAY
 
 
 def _checkout_status(answer, intent):
@@ -235,19 +273,22 @@ def access(sub, item, *, terms, now):
     """What this item of this subscription gives at `now` on the offer's `terms`.
 
     active and trialing stand until the scheduled end, if there is one; while invoices are voided, until what was paid is over;
-    past_due stands for the days of grace, counted from the start of the first unpaid period (Stripe moves the period on although
-    the renewal is unpaid); a purchase stands for its days, or for good; nothing else stands.
+    past_due and suspended stand for the days of grace, counted from the start of the first unpaid period (Stripe moves the period on
+    although the renewal is unpaid); what PayPal has ended stands to the end of what was paid, and what has not begun yet not at
+    all; a purchase stands for its days, or for good; nothing else stands.
     """
     end, grace, renews = sub.scheduled_end, False, False
+    if sub.starts_at is not None and now < sub.starts_at:
+        return Access(stands=False)
     if sub.status == BOUGHT:
         end = item.start + terms.days * DAY if terms.days else None
     elif sub.status in _PAID and sub.void:
         if not item.paid:
             return Access(stands=False)
         end = _earlier(item.end, end)
-    elif sub.status in _PAID or sub.status == "past_due" and item.paid:
+    elif sub.status in (*_PAID, RUNNING_OUT) or sub.status == "past_due" and item.paid:
         renews = end is None
-    elif sub.status == "past_due":
+    elif sub.status in _UNPAID:
         end, grace = _earlier(_graced(sub, item) + terms.grace_days * DAY, end), True
     else:
         return Access(stands=False)
@@ -267,8 +308,10 @@ def instants(sub, *, terms):
 
     `terms` answers for an item what its offer says.
     """
-    if sub.status not in (*_PAID, "past_due", BOUGHT):
+    if sub.status not in (*_PAID, *_UNPAID, BOUGHT, RUNNING_OUT):
         return
+    if sub.starts_at is not None:
+        yield sub.starts_at
     for item in sub.items:
         said = terms(item)
         if item.end is not None:

@@ -3,12 +3,18 @@ import functools
 import json
 
 from chalicelib import settings
+from chalicelib.domain.ids import PAYPAL, processor_of
 
-STRIPE_EVENTS, MEMBERS = "stripe-events", "members"
+STRIPE_EVENTS, PAYPAL_EVENTS, MEMBERS = "stripe-events", "paypal-events", "members"
 MESSAGE_VERSION = 2     # 2: kind and id instead of `subscription`; workers take the version before as well
 LONGEST_DELAY = 900
 BATCH = 10
 _LARGEST = 4_096
+
+
+def events_of(account):
+    """The queue of the events of this account's processor."""
+    return PAYPAL_EVENTS if processor_of(account) == PAYPAL else STRIPE_EVENTS
 
 
 class NotSent(Exception):

@@ -1,12 +1,14 @@
 """Money accounts: who owns a connected Stripe account, which servers it is bound to, and whether we may still call it."""
 from dataclasses import dataclass
 
-from pynamodb.exceptions import UpdateError
+from pynamodb.exceptions import DoesNotExist, UpdateError
 
 from chalicelib.domain.ids import OPERATOR
 from chalicelib.store.tables import ServerItem, condition_failed
 
 ACCOUNT = "account"     # the partition of the servers table; the account's id is the sort key
+HINTS, SENT = "hints", "sent"    # two more partitions with an account's id as sort key: what paces its unverified events, what was read of its list
+HINTS_A_MINUTE = 30
 CONNECTED, DISCONNECTED = "connected", "disconnected"
 
 
@@ -74,15 +76,43 @@ def disconnect(account, *, at, why):
                    ServerItem.state == CONNECTED) is not None
 
 
+def take_hint(account, *, wall):
+    """True for so many unverified deliveries of an account a minute (`HINTS_A_MINUTE`); the others must wait."""
+    minute = int(wall) // 60
+    return _write(HINTS, account, [ServerItem.count.add(1)], (ServerItem.since == minute) & (ServerItem.count < HINTS_A_MINUTE)) is not None or _write(
+        HINTS, account, [ServerItem.since.set(minute), ServerItem.count.set(1)],
+        ServerItem.since.does_not_exist() | (ServerItem.since < minute)) is not None
+
+
+def sent_until(account):
+    """The instant until which the processor's own list of this account's events has been read, or None."""
+    try:
+        return int(ServerItem.get(SENT, account, consistent_read=True).since)
+    except DoesNotExist:
+        return None
+
+
+def move_sent(account, *, before, until):
+    """The list has been read until then; False when somebody else has moved on from `before` meanwhile."""
+    was = ServerItem.since.does_not_exist() if before is None else ServerItem.since == before
+    return _write(SENT, account, [ServerItem.since.set(until)], was) is not None
+
+
 def _update(account, actions, condition):
-    item = ServerItem(ACCOUNT, account)
+    item = _write(ACCOUNT, account, actions, condition)
+    return item and _account(item)
+
+
+def _write(partition, account, actions, condition):
+    """The item as written, or None when the condition does not hold."""
+    item = ServerItem(partition, account)
     try:
         item.update(actions, condition=condition)
     except UpdateError as error:
         if condition_failed(error):
             return None
         raise
-    return _account(item)
+    return item
 
 
 def _account(item):

@@ -4,14 +4,14 @@ Only the holder of the lease writes `roles`, the facts in `subs`, `done` and `ch
 anybody at any time: it adds to `requested`, brings what it has to say, and takes the lease if there is none.
 """
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from pynamodb.exceptions import DoesNotExist, PutError, UpdateError
 from pynamodb.expressions.condition import size
 
 from chalicelib.domain.holds import Hold
 from chalicelib.domain.plan import LOOK_PAUSE, Block, Role
-from chalicelib.domain.subscription import Subscription, from_facts
+from chalicelib.domain.subscription import GIVEN_UP, Subscription, from_facts
 from chalicelib.store.tables import Membership, condition_failed
 
 SHARDS = 16
@@ -34,7 +34,8 @@ class Row:
 
     `subs` {key: Subscription}; `holds` {charge key: Hold}; `lookups` charges still to be asked about; `roles` {role id: Role}; `lease` {token, until (wall clock), step} or None; `due_at`,
     `look_at`, `checked_at` on the business clock; `requested`/`done` count requests made and accounted for; `erased` {at, as}
-    while the member's data is being erased, under which pseudonym.
+    while the member's data is being erased, under which pseudonym. `ends` {key: instant}: the end that was read before a cancellation
+    of ours of what its processor then forgets, or GIVEN_UP.
     """
     user: str
     server: str
@@ -51,6 +52,7 @@ class Row:
     checked_at: int
     causes: tuple
     erased: dict | None = None
+    ends: dict = field(default_factory=dict)
 
 
 def shard(user, server):
@@ -174,6 +176,26 @@ def _ready(user, server, now, *, subscription, hold, bound_at, erase, known):
     if hold and item.holds is None:     # a row of before there were holds has no map to put one into
         Membership(user, server).update([Membership.holds.set(Membership.holds | {})], condition=Membership.requested.exists())
     return True
+
+
+def fix_end(user, server, key, end, *, now, lease_seconds):
+    """What was paid for this subscription is known to last to `end`, or is GIVEN_UP, whatever the processor forgets; the row is due.
+
+    It counts as a request, so that a holder of the lease who has read the row before goes round. It takes no lease: its caller sends
+    the member to the queue, and after a crash the sweep comes. Of several ends the latest counts: one that was written before
+    a cancellation that failed shortens nothing. True unless there is no such subscription here any more.
+    """
+    return _update(user, server, [
+        Membership.requested.add(1), Membership.ends.add({f"{key}={end}"}),
+        Membership.due_shard.set(shard(user, server)), Membership.due_at.set(now + lease_seconds),
+    ], Membership.requested.exists() & Membership.subs[key].exists()) is not None
+
+
+def _ends(said):
+    found = {}
+    for key, _, end in sorted(one.partition("=") for one in said):
+        found[key] = GIVEN_UP if GIVEN_UP in (int(end), found.get(key)) else max(int(end), found.get(key, 0))
+    return found
 
 
 def take_over(row, *, token, now, wall, lease_seconds):
@@ -318,4 +340,4 @@ def _row(item):
         subs={key: from_facts(key, facts) for key, facts in item.subs.as_dict().items()},
         holds={key: Hold(key=key, **facts) for key, facts in (item.holds.as_dict() if item.holds else {}).items()},
         lookups=frozenset(item.lookups or ()), look=bool(item.look), look_at=item.look_at, due_at=item.due_at, checked_at=int(item.checked_at),
-        causes=tuple(sorted(item.causes or ())), erased=item.erased.as_dict() if item.erased else None)
+        causes=tuple(sorted(item.causes or ())), erased=item.erased.as_dict() if item.erased else None, ends=_ends(item.ends or ()))

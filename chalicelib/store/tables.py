@@ -60,6 +60,7 @@ class Membership(Model):
     checked_at = NumberAttribute(null=True)
     causes = UnicodeSetAttribute(null=True)
     erased = MapAttribute(null=True)
+    ends = UnicodeSetAttribute(null=True)
     born = NumberAttribute(null=True)
     ttl = NumberAttribute(null=True)
     due = DueIndex()
@@ -84,7 +85,7 @@ class Link(Model):
 
 
 class ServerItem(Model):
-    """A server's settings (kind `settings`), what closes its Discord calls (`discord`), a directory entry, or a money account."""
+    """A server's settings (kind `settings`), what closes its Discord calls (`discord`), a directory entry, a money account, or what paces and follows its events."""
 
     Meta = _meta("servers")
     server_id = UnicodeAttribute(hash_key=True)
@@ -94,6 +95,7 @@ class ServerItem(Model):
     servers = UnicodeSetAttribute(null=True)
     state = UnicodeAttribute(null=True)
     since = NumberAttribute(null=True)
+    count = NumberAttribute(null=True)
     closed_until = NumberAttribute(null=True)
     why = UnicodeAttribute(null=True)
     token_mark = UnicodeAttribute(null=True)

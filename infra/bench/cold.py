@@ -59,6 +59,8 @@ class Firsts:
             "members": [("nothing_changed", self._nothing_changes)],
             "due_sweep": [("nothing_due", lambda: scheduled_event("due_sweep"))],
             "parked_events": [("nothing_parked", lambda: scheduled_event("parked_events"))],
+            "paypal_events": [("hint_for_nobody", lambda: {"Records": [record(json.dumps(HINT))]})],
+            "sent_events": [("no_account", lambda: scheduled_event("sent_events"))],
         }[function]
 
     def _role_changes(self):

@@ -24,7 +24,8 @@ from infra.local.aws import CannotStart, EmbeddedAws
 from infra.package import parameter
 
 STAGE = "local"     # the only stage whose settings may name other addresses than the real ones
-SANDBOX_SETTINGS = ("STRIPE_API_BASE", "DISCORD_API_BASE", "DISCORD_AUTHORIZE_URL", "CLOCK_URL")    # refused in live stages
+SANDBOX_SETTINGS = ("STRIPE_API_BASE", "DISCORD_API_BASE", "DISCORD_AUTHORIZE_URL", "CLOCK_URL", "PAYPAL_API_BASE", "PAYPAL_WEB_BASE",
+                    "PAYPAL_CERT_BASE", "PAYPAL_TRUST_ROOT")    # refused in live stages
 STACK = "rolekeep-rehearsal"
 BUCKET, CODE, TEMPLATE = "rehearsal", "deployment.zip", "out.json"
 MEMORY, ROOM = pathlib.Path("/dev/shm"), 512_000_000
@@ -98,7 +99,7 @@ class Stack:
         self._server, self._folder, self.url = server, pathlib.Path(folder), None
         template = json.loads((self._folder / "sam.json").read_text())
         self._given = {name: value for name, value in settings.items() if parameter(name) in template["Parameters"]}
-        sandboxes = {name: settings[name] for name in SANDBOX_SETTINGS}
+        sandboxes = {name: settings[name] for name in SANDBOX_SETTINGS if name in settings}
         self.template = rehearsed(template, stage=stage_of(template), settings=sandboxes)
         self._cloudformation = server.client("cloudformation")
 

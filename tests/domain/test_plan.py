@@ -44,7 +44,7 @@ def test_the_longest_reason_decides_until_when():
 
 def test_an_unmapped_price_wants_nothing_and_is_named():
     strange = sub(bought="unmapped")
-    assert wanted(strange) == {} and rules.unmapped([strange], SERVER) == [(strange, "price_unmapped")]
+    assert wanted(strange) == {} and rules.unmapped([strange], SERVER) == [(strange, strange.items[0])]
     assert rules.unmapped([sub(bought="unmapped", status="canceled")], SERVER) == []
 
 
@@ -199,7 +199,7 @@ def test_a_purchase_is_over_when_its_days_are_and_one_for_good_or_unmapped_never
     one = bought(price="pass")
     assert not rules.over(one, SHOP, NOW + 29 * DAY - 1) and rules.over(one, SHOP, NOW + 29 * DAY)
     assert not rules.over(bought(), SHOP, NOW + 10_000 * DAY) and not rules.over(bought(price="strange"), SHOP, NOW + 10_000 * DAY)
-    assert rules.unmapped([bought(price="strange")], SHOP) == [(bought(price="strange"), "price_strange")]
+    assert rules.unmapped([bought(price="strange")], SHOP) == [(bought(price="strange"), bought(price="strange").items[0])]
 
 
 def test_a_look_is_due_when_a_purchase_ends_and_when_a_hold_does_and_never_when_all_is_over():

@@ -16,7 +16,7 @@ MODULES = {
 PURE = {"dataclasses", "enum", "re", "typing", "decimal", "fractions", "collections", "functools", "itertools", "math",
         "hashlib", "json", "calendar", "operator", "bisect", "string", "datetime"}
 SDKS = {"stripe": {"gateways"}, "requests": {"gateways"}, "urllib3": {"gateways"}, "boto3": {"gateways", "store"},
-        "botocore": {"gateways", "store"}, "pynamodb": {"store"}}
+        "botocore": {"gateways", "store"}, "pynamodb": {"store"}, "cryptography": {"gateways"}, "certifi": {"gateways"}}
 FOUNDATIONS = {"settings", "ports", "log", "problem"}  # used by every layer that is not pure; they import no layer
 
 

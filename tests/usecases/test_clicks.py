@@ -15,7 +15,7 @@ def clicks(key, when="period_end", **more):
 
 def undoes(key):
     from chalicelib import cancel
-    return cancel.undo(user=ADA, subscription_id=key, deadline=ports.wall() + 60)
+    return cancel.undo(user=ADA, subscription_id=key, deadline=ports.wall() + 60)["receipt"]
 
 
 def allow(product, **offers):

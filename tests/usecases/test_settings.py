@@ -9,8 +9,13 @@ from chalicelib import settings
 from infra.local import aws
 from tests.usecases.product import ENVIRONMENT
 
+PAYPAL = f"RKEEPSANDBX22:{'canaryA1_-' * 8}:{'canaryB2_-' * 8}:4CANARY0000000017"
+OTHER_PAYPAL = f"ANTHERMERCH22:{'canaryC1_-' * 8}:{'canaryD2_-' * 8}:5CANARY0000000017"
+ROOT = "-----BEGIN CERTIFICATE-----\n" + "canary00" * 20 + "\n-----END CERTIFICATE-----\n"
 LIVE = {**ENVIRONMENT, "STAGE": "prod", "STRIPE_API_BASE": "", "DISCORD_API_BASE": "", "DISCORD_AUTHORIZE_URL": "", "DISCORD_CLIENT_SECRET": "f4kW-canary-secret-of-discord",
-        "DISCORD_BOT_TOKEN": "MTA.canary.token-of-the-bot"}
+        "DISCORD_BOT_TOKEN": "MTA.canary.token-of-the-bot", "PAYPAL_ACCOUNTS": "", "PAYPAL_ENVIRONMENT": "", "PAYPAL_API_BASE": "", "PAYPAL_WEB_BASE": "", "PAYPAL_CERT_BASE": "",
+        "PAYPAL_TRUST_ROOT": ""}
+OPTIONAL = {"STAGE", "STRIPE_CONNECT_WEBHOOK_SECRET", "STRIPE_API_BASE", "DISCORD_API_BASE", "DISCORD_AUTHORIZE_URL", "CLOCK_URL", *(name for name in LIVE if name.startswith("PAYPAL_"))}
 
 
 @pytest.fixture
@@ -45,6 +50,42 @@ def test_fault_50_A1_each_endpoint_has_secrets_of_its_own_several_while_rotating
         assert LIVE["STRIPE_WEBHOOK_SECRET"] not in str(refused.value)
 
 
+def test_fault_50_A8_paypal_is_off_by_default_and_each_account_has_its_own_credentials_and_webhooks(read):
+    off = read(LIVE)
+    assert (off.paypal_accounts, off.paypal_environment, off.paypal_cert_base, off.paypal_trust_root) == ({}, "", "", "")
+    on = read({**LIVE, "PAYPAL_ACCOUNTS": f"{PAYPAL}+6CANARY0000000017,{OTHER_PAYPAL}", "PAYPAL_ENVIRONMENT": "sandbox"})
+    assert (on.paypal_environment, on.paypal_api_base, on.paypal_web_base) == ("sandbox", "https://api-m.sandbox.paypal.com", "https://www.sandbox.paypal.com")
+    assert on.paypal_accounts == {
+        "RKEEPSANDBX22": settings.PayPalAccount("RKEEPSANDBX22", "canaryA1_-" * 8, "canaryB2_-" * 8, ("4CANARY0000000017", "6CANARY0000000017")),
+        "ANTHERMERCH22": settings.PayPalAccount("ANTHERMERCH22", "canaryC1_-" * 8, "canaryD2_-" * 8, ("5CANARY0000000017",))}
+    real = read({**LIVE, "STRIPE_API_KEY": "sk_live_canary0000000000", "PAYPAL_ACCOUNTS": PAYPAL, "PAYPAL_ENVIRONMENT": "live"})
+    assert (real.paypal_api_base, real.paypal_web_base) == ("https://api-m.paypal.com", "https://www.paypal.com")
+
+
+@pytest.mark.parametrize("key, environment", [("sk_test_canary0000000000", "live"), ("sk_live_canary0000000000", "sandbox"), ("sk_test_canary0000000000", ""), ("sk_live_canary0000000000", "")])
+def test_A8_sandbox_and_live_are_never_mixed(read, key, environment):
+    with pytest.raises(settings.BadSetting, match="PAYPAL_ENVIRONMENT"):
+        read({**LIVE, "STRIPE_API_KEY": key, "PAYPAL_ACCOUNTS": PAYPAL, "PAYPAL_ENVIRONMENT": environment})
+
+
+def test_a_sandbox_of_paypal_may_stand_in_in_the_local_stage_only(read):
+    stand_ins = {"PAYPAL_API_BASE": "http://127.0.0.1:5", "PAYPAL_WEB_BASE": "http://127.0.0.1:5", "PAYPAL_CERT_BASE": "http://127.0.0.1:5", "PAYPAL_TRUST_ROOT": ROOT}
+    local = read({**ENVIRONMENT, **stand_ins, "PAYPAL_ACCOUNTS": PAYPAL, "PAYPAL_ENVIRONMENT": "sandbox"})
+    assert {local.paypal_api_base, local.paypal_web_base, local.paypal_cert_base} == {"http://127.0.0.1:5"} and local.paypal_trust_root == ROOT
+    with pytest.raises(settings.BadSetting, match="PAYPAL_TRUST_ROOT"):
+        read({**ENVIRONMENT, "PAYPAL_TRUST_ROOT": "canary"})
+    for name, value in stand_ins.items():
+        with pytest.raises(settings.BadSetting, match=name):
+            read({**LIVE, name: value})
+
+
+def test_what_is_secret_is_not_in_the_text_of_the_settings(read):
+    shown = repr(read({**ENVIRONMENT, "PAYPAL_ACCOUNTS": PAYPAL, "PAYPAL_ENVIRONMENT": "sandbox", "PAYPAL_TRUST_ROOT": ROOT}))
+    shown += repr(settings.get().paypal_accounts)
+    secrets = ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_CONNECT_WEBHOOK_SECRET", "DISCORD_CLIENT_SECRET", "DISCORD_BOT_TOKEN")
+    assert not [name for name in secrets if ENVIRONMENT[name] in shown] and "canary" not in shown and "local" in shown
+
+
 PLACEHOLDERS = ("", " ", "None", "null", "changeme", "placeholder", "x", "\t" * 20, " " * 20)
 REFUSED = [(name, value) for name in ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "DISCORD_CLIENT_ID", "DISCORD_CLIENT_SECRET", "DISCORD_BOT_TOKEN", "PUBLIC_URL") for value in PLACEHOLDERS]
 REFUSED += [("STRIPE_WEBHOOK_SECRET", value) for value in (
@@ -57,6 +98,14 @@ REFUSED += [("DISCORD_CLIENT_SECRET", " canary-secret-of-discord"), ("DISCORD_BO
 REFUSED += [("PUBLIC_URL", value) for value in ("http://canary.example", "canary.example", "https://", "javascript:canary", "https://canary.example?x=1", "ftp://canary.example")]
 REFUSED += [("STRIPE_API_BASE", "http://canary.example"), ("STRIPE_API_BASE", "https://api.stripe.com.canary.example"), ("DISCORD_API_BASE", "https://canary.example/api/v10"),
             ("DISCORD_AUTHORIZE_URL", "https://canary.example"), ("CLOCK_URL", "http://canary.example/clock")]
+REFUSED += [("PAYPAL_ACCOUNTS", value) for value in (
+    " ", "None", "changeme", "RKEEPSANDBX22", PAYPAL + ",", "," + PAYPAL, PAYPAL + " ", PAYPAL + "\n", PAYPAL + "+", PAYPAL + "+5canary", PAYPAL.lower(), PAYPAL.replace("RKEEPSANDBX22", "RKEEPSANDBX1O"),
+    PAYPAL.replace("RKEEPSANDBX22", "RKEEPSANDBX2"), PAYPAL.replace("RKEEPSANDBX22", "RKEEPSANDBX222"), PAYPAL.replace("RKEEPSANDBX22", "paypal:RKEEPSANDBX22"), PAYPAL.rpartition(":")[0],
+    PAYPAL.replace(":4CANARY", ":canary:4CANARY"), PAYPAL.replace("A1_-", "A1_+"), PAYPAL.replace("B2_-", "B2=-"), PAYPAL.replace("canaryA1_-", ""), PAYPAL + "+6CANARY0000000017" * 4,
+    f"{PAYPAL},{PAYPAL.replace('4CANARY', '6CANARY')}", f"{PAYPAL},{OTHER_PAYPAL.replace('5CANARY', '4CANARY')}", f"{PAYPAL}+4CANARY0000000017", f"{PAYPAL}, {OTHER_PAYPAL}", f"{PAYPAL};{OTHER_PAYPAL}")]
+REFUSED += [("PAYPAL_ENVIRONMENT", value) for value in ("canary", "Live", "test", "sandbox ", "live\n")]
+REFUSED += [("PAYPAL_API_BASE", "http://canary.example"), ("PAYPAL_API_BASE", "https://api-m.paypal.com.canary.example"), ("PAYPAL_WEB_BASE", "https://canary.example"),
+            ("PAYPAL_CERT_BASE", "https://canary.example"), ("PAYPAL_CERT_BASE", "https://api.paypal.com/canary"), ("PAYPAL_TRUST_ROOT", ROOT), ("PAYPAL_TRUST_ROOT", "canary")]
 
 
 @pytest.mark.parametrize("name, value", REFUSED)
@@ -66,7 +115,7 @@ def test_fault_51_A15_T44_a_missing_placeholder_or_odd_value_is_refused_by_its_n
     assert name in str(refused.value) and "canary" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", sorted(set(LIVE) - {"STAGE", "STRIPE_CONNECT_WEBHOOK_SECRET", "STRIPE_API_BASE", "DISCORD_API_BASE", "DISCORD_AUTHORIZE_URL", "CLOCK_URL"}))
+@pytest.mark.parametrize("name", sorted(set(LIVE) - OPTIONAL))
 def test_fault_51_an_absent_value_is_refused(read, name):
     with pytest.raises(settings.BadSetting, match=name):
         read({key: value for key, value in LIVE.items() if key != name})
