@@ -22,10 +22,3 @@ class ControlCalls:
         """Which control calls there are."""
         return json_answer({"calls": [*SHARED_CONTROLS, *(f"{method} {pattern.pattern[10:-1].replace('([^/]+)', '{id}')}" for method, pattern, _ in self._routes)]})
 
-
-def with_attempts(events, state, waiting):
-    """[event with its delivery attempts {at, status, url} (status 0: no answer), and what is still waiting]."""
-    pending = {}
-    for item in waiting:
-        pending.setdefault(item["event"], []).append({"url": item["url"], "held": item["held"], "tries": item["tries"]})
-    return [{**event, "attempts": state["attempts"].get(event["id"], []), "waiting": pending.get(event["id"], [])} for event in events]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 
 from .clock import to_epoch
-from .control_calls import ControlCalls, with_attempts
+from .control_calls import ControlCalls
 from .http import Answer, BadControl, json_answer
 from .paypal_billing import CannotPay
 from .paypal_calendar import pacific_day
@@ -24,7 +24,6 @@ class Control(ControlCalls):
     def __init__(self, sandbox, more=()):
         self.sandbox = sandbox
         super().__init__((
-            ("GET", "events", self.events),
             ("POST", "emit", self.emit),
             ("GET", "options", self.show_options),
             ("PATCH", "options", self.set_options),
@@ -71,13 +70,7 @@ class Control(ControlCalls):
                 return account, thing
         raise not_found()
 
-    # events, moods, merchants
-
-    def events(self, wish):
-        """Every event of every merchant (or of the one asked for) with its merchant, its delivery attempts and what is still waiting."""
-        accounts = [self.account] if self._merchant else self.sandbox.accounts.values()
-        return json_answer({"events": [{**event, "merchant": account.merchant.id} for account in accounts for event in with_attempts(
-            account.world.all("event"), account.world.whole, account.world.whole["deliveries"])]})
+    # moods, merchants
 
     def emit(self, wish):
         """An event of any type with any resource, delivered like the others."""
@@ -162,7 +155,7 @@ class Control(ControlCalls):
         """The subscription after the buyer {"email"} agreed on PayPal's page, with {"funding"?}."""
         account, sub = self._find("subscription", key)
         email = str(wish.get("email", "ada@example.com"))
-        if sub["status"] != "APPROVAL_PENDING" or payer_of(self.sandbox.state, email) is None:
+        if sub["status"] != "APPROVAL_PENDING" or payer_of(self.sandbox.kept_state, email) is None:
             raise BadControl(f"{key} is {sub['status']}, or that is no e-mail")
         sub["funding"] = wish.get("funding", "good")
         with _payable():

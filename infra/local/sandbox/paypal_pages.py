@@ -90,7 +90,7 @@ class Pages:
             return self._approval_page(account, sub)
         given = request.form()
         email = given.get("email", "").strip()
-        if payer_of(self.sandbox.state, email) is None:
+        if payer_of(self.sandbox.kept_state, email) is None:
             return self._approval_page(account, sub, "Please enter your email address.", status=400)
         sub["funding"] = "failing" if given.get("funding") == "failing" else "good"
         try:
@@ -133,7 +133,7 @@ class Pages:
 
     def _sign_in(self, request):
         email = request.form().get("email", "").strip()
-        if payer_of(self.sandbox.state, email) is None:
+        if payer_of(self.sandbox.kept_state, email) is None:
             return self._sign_in_page("Please enter your email address.", status=400)
         answer = redirect(AUTOPAY)
         answer.headers["Set-Cookie"] = f"{COOKIE}={quote(email)}; Path=/; HttpOnly; SameSite=Lax"

@@ -1,7 +1,7 @@
 """Orders to the Stripe sandbox under /_sandbox/ beyond those both sandboxes share (clock, requests, faults)."""
 import dataclasses
 
-from .control_calls import ControlCalls, with_attempts
+from .control_calls import ControlCalls
 from .http import Answer, BadControl, json_answer
 from .stripe_billing import OVER, CardDeclined
 from .stripe_life_control import LifeOrders, outcome_in
@@ -34,8 +34,13 @@ class Control(ControlCalls):
         ))
 
     def events(self, wish):
-        """Every event with its delivery attempts and what is still waiting."""
-        return json_answer({"events": with_attempts(self.world.all("event"), self.world.state, self.world.waiting())})
+        """Every event with its delivery attempts [{at, status, url}] (status 0: no answer) and what is still waiting."""
+        state = self.world.state
+        waiting = {}
+        for item in self.world.waiting():
+            waiting.setdefault(item["event"], []).append({"url": item["url"], "held": item["held"], "tries": item["tries"]})
+        return json_answer({"events": [{**event, "attempts": state["attempts"].get(event["id"], []), "waiting": waiting.get(event["id"], [])}
+                                       for event in self.world.all("event")]})
 
     def resend(self, wish, key):
         return json_answer({"resent": self.sandbox.deliveries.resend(self.world.find("event", key))})
