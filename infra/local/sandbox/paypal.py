@@ -16,7 +16,12 @@ from urllib.parse import urlencode
 
 from . import http, statefile
 from .http import Answer
+from .paypal_billing import Billing
+from .paypal_catalog import Catalog
+from .paypal_contract import PayPalContract
 from .paypal_errors import Refusal, not_found
+from .paypal_sales import Sales
+from .paypal_subscriptions import Subscriptions
 from .paypal_tokens import Tokens
 from .paypal_world import Merchant, Options, World, draw, new_state
 
@@ -30,11 +35,15 @@ class Account:
     def __init__(self, sandbox, merchant):
         self.sandbox, self.merchant = sandbox, merchant
         self.world = World(sandbox.state, merchant, clock=sandbox.clock, public_url=lambda: sandbox.public_url, options=sandbox.options)
-        self.routes = []
+        self.sales = Sales(self.world)
+        self.billing = Billing(self.world, self.sales, lambda sub, event: self.subscriptions.shown(sub, event=event))
+        self.subscriptions = Subscriptions(self.world, self.billing)
+        self.catalog = Catalog(self.world)
+        self.routes = [*self.catalog.routes(), *self.subscriptions.routes(), *self.sales.routes()]
 
     def due(self):
         """(instant, order, key, happens) of everything that time alone will do."""
-        return iter(())
+        yield from self.billing.due()
 
 
 class PayPalSandbox:
@@ -48,7 +57,8 @@ class PayPalSandbox:
         self.clock, self.public_url, self._path = clock, public_url, state_file
         self.state, self.options = statefile.read(state_file, None) or new_state(seed), options or Options()
         self._lock = threading.RLock()
-        self.front = http.Front(self._answer, clock=clock, secret_paths=r"^/(v1/oauth2|webapps|myaccount)/")
+        self.contract = PayPalContract()
+        self.front = http.Front(self._answer, clock=clock, secret_paths=r"^/(v1/oauth2|webapps|myaccount)/", contract=self.contract)
         self.handle, self.faults = self.front.handle, self.front.faults
         self.accounts = {merchant.id: Account(self, merchant) for merchant in accounts}
         self.tokens = Tokens(self.state, {key: account.merchant for key, account in self.accounts.items()}, wall=clock.wall, options=self.options)

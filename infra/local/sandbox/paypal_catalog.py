@@ -1,4 +1,7 @@
 """Products and billing plans of a merchant at PayPal."""
+from decimal import Decimal
+
+from .paypal_contract import body_of
 from .paypal_errors import malformed, not_found, unprocessable
 from .paypal_money import v2
 from .paypal_world import iso
@@ -9,8 +12,8 @@ PLAN_ACTIONS = {"activate": ("ACTIVE", "BILLING.PLAN.ACTIVATED"), "deactivate": 
 class Catalog:
     """Creates, shows and lists them."""
 
-    def __init__(self, account):
-        self.account, self.world = account, account.world
+    def __init__(self, world):
+        self.world = world
 
     def routes(self):
         """(method, path in the official file, call)."""
@@ -29,7 +32,7 @@ class Catalog:
 
     def create_product(self, request):
         """201 with the product; its id may be the caller's own."""
-        wish = self.account.body(request)
+        wish = body_of(request)
         return 201, self.make_product(wish)
 
     def make_product(self, wish):
@@ -56,7 +59,7 @@ class Catalog:
 
     def create_plan(self, request):
         """201 with the plan, minimal unless a representation is preferred."""
-        wish = self.account.body(request)
+        wish = body_of(request)
         if self.world.find("product", wish["product_id"]) is None:
             raise not_found()
         return 201, self._preferred(request, self.make_plan(wish))
@@ -141,18 +144,14 @@ def _cycle(wish, currency, now):
 
 
 def _check_cycles(cycles):
-    """Trials first, then one regular cycle with a price; all in one currency. Tiers are not spoken here."""
+    """At most two trials, then one regular cycle with a price; all in one currency. Tiers are not spoken here."""
     ordered = sorted(cycles, key=lambda c: c["sequence"])
-    if [c["sequence"] for c in ordered] != list(range(1, len(ordered) + 1)):
-        raise unprocessable("INVALID_BILLING_CYCLE_SEQUENCE", "The provided billing cycle sequence is invalid.")
     kinds = [c["tenure_type"] for c in ordered]
-    if kinds.count("REGULAR") != 1 or kinds[-1] != "REGULAR" or len(kinds) > 3:
-        raise unprocessable("INVALID_BILLING_CYCLE_SEQUENCE", "Exactly one regular billing cycle is needed, after at most two trials.")
     prices = [c["pricing_scheme"]["fixed_price"] for c in ordered if c.get("pricing_scheme", {}).get("fixed_price")]
-    if len({price["currency_code"] for price in prices}) > 1:
-        raise unprocessable("CURRENCY_MISMATCH", "The currency code of all the pricing schemes should be the same.")
     regular = ordered[-1].get("pricing_scheme", {}).get("fixed_price")
-    if regular is None or float(regular["value"]) <= 0:
+    if regular is None:
         raise malformed("/billing_cycles/@sequence/pricing_scheme", "MISSING_REQUIRED_PARAMETER", "A required field is missing.")
-    if any(c["tenure_type"] == "TRIAL" and c.get("total_cycles", 1) == 0 for c in ordered):
-        raise unprocessable("INVALID_TRIAL_CYCLES", "A trial needs a number of cycles.")
+    if [c["sequence"] for c in ordered] != list(range(1, len(ordered) + 1)) or kinds[-1] != "REGULAR" or kinds.count("REGULAR") != 1 \
+            or len(kinds) > 3 or len({price["currency_code"] for price in prices}) != 1 or Decimal(regular["value"]) <= 0 \
+            or any(c.get("total_cycles", 1) == 0 for c in ordered[:-1]):
+        raise malformed("/billing_cycles", "INVALID_PARAMETER_VALUE", "The value of a field is invalid.")
