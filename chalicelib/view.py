@@ -116,8 +116,8 @@ def _at_once(sub, server, now):
 
 
 def meaning(sub, holds, server, *, now):
-    """{state, text, renews_at, ends_at, access_until}: one meaning, worked out by the same rules that the sweep uses."""
-    nothing = {"renews_at": None, "ends_at": None, "access_until": None}
+    """{state, text, begins_at, renews_at, ends_at, access_until}: one meaning, worked out by the same rules that the sweep uses."""
+    nothing = {"begins_at": None, "renews_at": None, "ends_at": None, "access_until": None}
     if sub.status in _WORDS:
         state, text = _WORDS[sub.status]
         return nothing | {"state": state, "text": text}
@@ -196,7 +196,7 @@ def _suspended(sub, standing, server, now):
 
 def _running(sub, standing, server, now):
     if sub.starts_at is not None and now < sub.starts_at:
-        return {"state": "active", "text": f"Begins on {words(sub.starts_at)}. Nothing is charged before.", "renews_at": sub.starts_at}
+        return {"state": "active", "text": f"Begins on {words(sub.starts_at)}. Nothing is charged before.", "begins_at": sub.starts_at, "renews_at": sub.starts_at}
     if sub.scheduled:
         end = sub.scheduled_end
         text = f"Ends on {words(end)}. There is no further charge." if now < end else "Has ended."
@@ -214,7 +214,8 @@ def actions(sub, state):
         return ["manage"] if sub.customer else []
     may_undo = state != "ended" and (sub.processor == STRIPE or sub.status == RUNNING_OUT)
     change = "cancel" if not sub.scheduled else "undo" if may_undo else None
-    return ["manage", "payment_method", *([change] if change else [])]
+    # PayPal has one page for both.
+    return ["manage", *(["payment_method"] if sub.processor == STRIPE else []), *([change] if change else [])]
 
 
 def money(price):

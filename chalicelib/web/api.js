@@ -20,11 +20,12 @@ export async function profile() {
 }
 
 export const servers = async () => (await call("GET", "api/v1/servers")).servers;
-export const buy = async (server, offer) =>
-  (await call("POST", "api/v1/checkout-sessions", { server_id: server, offer_id: offer })).url;
+export const buy = async (server, offer, processor) =>
+  (await call("POST", "api/v1/checkout-sessions", { server_id: server, offer_id: offer, processor })).url;
 export const portal = async (id, flow) => (await change("subscriptions", id, "portal-session", flow ? { flow } : {})).url;
 export const cancel = async (id, answers) => (await change("subscriptions", id, "cancel", answers)).receipt;
-export const undo = async (id) => (await change("subscriptions", id, "undo")).receipt;
+/** {receipt}, or {url} where it is approved anew. */
+export const undo = (id) => change("subscriptions", id, "undo");
 export const restore = async (id) => (await change("servers", id, "restore")).text;
 export const signOut = () => call("POST", "auth/logout", {});
 

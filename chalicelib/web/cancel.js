@@ -2,7 +2,7 @@
 import { el, instant, named, names, problem } from "./parts.js";
 import { T } from "./texts.js";
 
-/** Ask, then `send({when?, reason?, comment?})`. Resolves to its result, to "stripe" for Stripe's own portal, or to null: kept. */
+/** Ask, then `send({when?, reason?, comment?})`. Resolves to its result, to "there" for the processor's own page, or to null: kept. */
 export function askToCancel(server, sub, send) {
   return new Promise((resolve, reject) => {
     const [later, atOnce] = ["cancel", "cancel_now"].map((name) => sub.actions.includes(name));
@@ -22,7 +22,7 @@ export function askToCancel(server, sub, send) {
       el("label", { for: "comment" }, T.cancelComment), comment,
       el("p", { class: "quiet" }, T.cancelShown), failed,
       el("div", { class: "row end" }, el("button", { type: "button", press: () => end(null) }, T.cancelNot), go),
-      later && el("p", {}, el("button", { type: "button", class: "plain", press: () => end("stripe") }, T.cancelAtStripe)));
+      later && el("p", {}, el("button", { type: "button", class: "plain", press: () => end("there") }, T.cancelAt[sub.processor])));
     const dialog = el("dialog", { "aria-labelledby": "cancel-title", "aria-describedby": "cancel-what" }, form);
     dialog.addEventListener("cancel", (event) => { event.preventDefault(); end(null); });
     form.addEventListener("submit", async (event) => {
@@ -70,8 +70,10 @@ function consequences(server, sub, now) {
   const until = sub.state === "on_hold" ? null : sub.renews_at ?? sub.access_until;   // the earliest item ends it
   const line = (words, list) => list.length > 0 && el("p", {}, words, names(list.map((role) => role.name)), ".");
   if (now) return [el("p", {}, el("strong", {}, until ? T.cancelNowWhat : T.cancelNowNothing), " ", T.cancelNowCharge), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
+  const paypal = sub.processor === "paypal";
+  if (paypal && sub.state === "grace") return [el("p", {}, T.cancelUnpaid), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
   return [
     until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(until)), ". ",
-                          sub.state === "grace" ? T.cancelGrace : T.cancelCharge) : el("p", {}, T.cancelNothing),
+                          paypal ? T.cancelPaypal : sub.state === "grace" ? T.cancelGrace : T.cancelCharge) : el("p", {}, T.cancelNothing),
     line(T.cancelRoles, goes), line(T.cancelStays, stays)];
 }

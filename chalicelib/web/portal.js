@@ -152,8 +152,8 @@ async function portal(sub, flow) {
   location.assign(url);
 }
 
-async function buy(server, offer) {
-  location.assign(await api.buy(server.id, offer.id));
+async function buy(server, offer, processor) {
+  location.assign(await api.buy(server.id, offer.id, processor));
 }
 
 async function cancel(server, sub, button) {
@@ -165,7 +165,7 @@ async function cancel(server, sub, button) {
     return signedOut(T.sessionOver);   // every other refusal was shown in the dialog
   }
   document.getElementById(id)?.focus();
-  if (result === "stripe") return run(sub.id, id, () => portal(sub, "cancel"));
+  if (result === "there") return run(sub.id, id, () => portal(sub, "cancel"));
   return result && run(sub.id, id, () => {
     tell(sub.id, "good", () => receipt("cancel", result));
     return until(() => (result.read_back === "canceled" ? subNow(sub.id)?.state === "ended" : subNow(sub.id)?.cancel_scheduled !== false));
@@ -173,7 +173,8 @@ async function cancel(server, sub, button) {
 }
 
 async function undo(sub) {
-  const result = await api.undo(sub.id);
+  const { url, receipt: result } = await api.undo(sub.id);
+  if (url) return location.assign(url);   // PayPal: a new subscription is approved there
   tell(sub.id, "good", () => receipt("undo", result));
   return until(() => !subNow(sub.id)?.cancel_scheduled);
 }

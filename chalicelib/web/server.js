@@ -41,6 +41,7 @@ const paused = (sub) => sub.status === "paused"
 /** What the subscription's state means, with its instants in the member's own time. */
 function meaning(page, sub) {
   const when = (iso) => [el("strong", {}, instant(iso)), ` – ${away(iso, page.now())}. `];
+  if (sub.begins_at) return [T.begins, when(sub.begins_at), T.beginsThen];
   if (sub.status === "trialing" && sub.renews_at && sub.offer) return [T.trial, when(sub.renews_at), T.trialThen];
   if (sub.kind === "purchase" && sub.access_until) return [T.boughtUntil, when(sub.access_until)];
   if (sub.state === "active" && sub.renews_at && sub.offer) return [T.renews, when(sub.renews_at)];
@@ -49,15 +50,16 @@ function meaning(page, sub) {
   if (sub.state === "on_hold" && sub.ends_at) return [sub.text, T.holdEnds, when(sub.ends_at), T.noCharge];
   if (sub.state === "on_hold" && sub.renews_at) return [sub.text, T.holdCharges, when(sub.renews_at), T.holdUnless];
   if (sub.state === "grace" && sub.access_until) {
-    return [T.graceUntil, when(sub.access_until), sub.ends_at ? [T.graceEnds, instant(sub.ends_at), ". "] : "", T.graceThen];
+    return [sub.status === "suspended" ? T.suspendedUntil : T.graceUntil, when(sub.access_until), sub.ends_at ? [T.graceEnds, instant(sub.ends_at), ". "] : "",
+            sub.processor === "paypal" ? T.gracePaypal : T.graceThen];
   }
   if (sub.state === "ended" && sub.ended_at) return [T.ended, el("strong", {}, instant(sub.ended_at)), "."];
   return sub.text || T.unknown;
 }
 
 function actions(page, server, sub) {
-  const urgent = sub.state === "grace" ? "payment_method" : "undo";
-  const label = { manage: T.manage, payment_method: T.paymentMethod, undo: T.undo, cancel: T.cancel, cancel_now: T.cancelNow };
+  const urgent = sub.state !== "grace" ? "undo" : sub.actions.includes("payment_method") ? "payment_method" : "manage";
+  const label = { manage: T.manageAt[sub.processor] ?? T.manage, payment_method: T.paymentMethod, undo: T.undoAt[sub.processor] ?? T.undo, cancel: T.cancel, cancel_now: T.cancelNow };
   const press = {
     manage: () => page.acts.portal(sub, null), payment_method: () => page.acts.portal(sub, "payment_method"),
     undo: () => page.acts.undo(sub), cancel: () => page.acts.cancel(server, sub, "cancel"),
@@ -106,20 +108,25 @@ function sale(page, server, offer, mine) {
     el("div", { class: "card-top" }, el("h4", {}, named(offer.name)), el("span", { class: "price" }, price(offer.price))),
     offer.description ? el("p", {}, named(offer.description)) : null,
     el("p", { class: "quiet" }, T.gives, offer.roles.map((role, n) => [n ? ", " : "", named(role.name)])),
-    mine ? held(mine, offer) ?? el("div", { class: "row" }, button(page, {
-      id: `buy-${server.id}-${offer.id}`, place, label: T.buy, name: T.buyNamed(offer.name), kind: "main",
-      press: () => page.acts.buy(server, offer) })) : null,
+    mine ? held(mine, offer) ?? el("div", { class: "row" }, buys(page, server, offer, place)) : null,
     note(page, place));
 }
 
+function buys(page, server, offer, place) {
+  const several = offer.processors.length > 1;
+  return offer.processors.map((one, n) => button(page, {
+    id: n ? `buy-${one}-${server.id}-${offer.id}` : `buy-${server.id}-${offer.id}`, place, kind: n ? "" : "main",
+    label: several ? T.buyWith[one] : T.buy, name: several ? T.buyWithNamed[one](offer.name) : T.buyNamed(offer.name), press: () => page.acts.buy(server, offer, one) }));
+}
+
 // As POST checkout-sessions refuses a second one.
-const TAKEN = ["active", "trialing", "past_due", "paused", "unpaid"];
-const taken = (sub) => TAKEN.includes(sub.status) || (sub.status === "bought" && sub.state === "active");
+const TAKEN = ["active", "trialing", "past_due", "suspended", "paused", "unpaid"];
+const taken = (sub) => TAKEN.includes(sub.status) || (sub.status === "bought" && sub.state === "active") || (sub.status === "running_out" && sub.state === "ending");
 
 function held(mine, offer) {
   const sub = mine.find((one) => one.offer?.id === offer.id && taken(one));
   if (!sub) return null;
   const [said, kind] = sub.state === "on_hold" ? [T.haveHeld, "is-bad"] : paused(sub) ? [T.havePaused, "is-wait"]
-    : ["past_due", "unpaid"].includes(sub.status) ? [T.haveUnpaid, "is-bad"] : [sub.state === "ending" ? T.haveEnding : T.have, ""];
+    : ["past_due", "suspended", "unpaid"].includes(sub.status) ? [T.haveUnpaid, "is-bad"] : [sub.state === "ending" ? T.haveEnding : T.have, ""];
   return el("p", { class: `have ${kind}` }, said);
 }

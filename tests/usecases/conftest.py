@@ -15,8 +15,9 @@ from tests.worlds.seam import installed
 def _forget():
     """Clients and settings that the product keeps are made anew by whoever comes next."""
     from chalicelib import settings
-    from chalicelib.gateways import queues, stripe, wire
+    from chalicelib.gateways import paypal, queues, stripe, wire
     from chalicelib.store.tables import MODELS
+    paypal._tokens.clear()
     MODELS[0]._get_connection().connection._client = None
     for cached in (settings.get, stripe._client, queues._client, queues._url, wire.session):
         cached.cache_clear()
@@ -38,9 +39,10 @@ def clients(embedded_aws):
 def product(clients, clean_tables):
     """Yield the product over empty tables, with a furnished server."""
     from chalicelib import ports, settings
-    from chalicelib.gateways import stripe, wire
+    from chalicelib.gateways import paypal, stripe, wire
     moved = Time()
     before = ports.use(moved)
+    paypal._tokens.clear()
     for cached in (settings.get, stripe._client, wire.session):
         cached.cache_clear()
     made = Product(clean_tables, moved)
@@ -48,7 +50,7 @@ def product(clients, clean_tables):
     made.furnish()
     yield made
     ports.use(before)
-    assert [sandbox.contract.violations.as_json()["violations"] for sandbox in (made.stripe.front, made.discord.front)] == [[], []]
+    assert [sandbox.contract.violations.as_json()["violations"] for sandbox in (made.stripe.front, made.discord.front, made.paypal.front)] == [[], [], []]
 
 
 @pytest.fixture

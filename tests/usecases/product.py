@@ -1,5 +1,6 @@
 """The product in process: the embedded AWS, both sandboxes without sockets, a wall clock that tests move, and every call counted."""
 import contextlib
+import io
 import json
 import time
 from collections import Counter
@@ -12,11 +13,12 @@ from requests.adapters import BaseAdapter
 from infra.local.sandbox.clock import SandboxClock
 from infra.local.sandbox.discord import SANDBOX_APP, DiscordSandbox
 from infra.local.sandbox.http import NoAnswer
+from infra.local.sandbox.paypal import MERCHANT, PayPalSandbox
 from infra.local.sandbox.stripe import Endpoint, StripeSandbox
 from infra.local.sandbox.stripe_webhooks import signature
 from infra.local.walker import GOOD_CARD, Browser
 
-PORTAL, STRIPE, DISCORD = "https://portal.test", "http://stripe.test", "http://discord.test"
+PORTAL, STRIPE, DISCORD, PAYPAL = "https://portal.test", "http://stripe.test", "http://discord.test", "http://paypal.test"
 KEY, SECRET, CONNECT_SECRET = "sk_test_0000000000000000", "whsec_0000000000000000", "whsec_connect0000000000"
 SERVER, OTHER_SERVER = "940000000000000001", "940000000000001001"
 GOLD, SILVER, FOREIGN = "941000000000000001", "941000000000000002", "941000000000000003"
@@ -25,7 +27,9 @@ DAY = 86_400
 ENVIRONMENT = {
     "STAGE": "local", "PUBLIC_URL": PORTAL, "STRIPE_API_BASE": STRIPE, "STRIPE_API_KEY": KEY, "STRIPE_WEBHOOK_SECRET": SECRET, "STRIPE_CONNECT_WEBHOOK_SECRET": CONNECT_SECRET,
     "DISCORD_API_BASE": f"{DISCORD}/api/v10", "DISCORD_AUTHORIZE_URL": f"{DISCORD}/oauth2/authorize", "DISCORD_CLIENT_ID": SANDBOX_APP["client_id"],
-    "DISCORD_CLIENT_SECRET": SANDBOX_APP["client_secret"], "DISCORD_BOT_TOKEN": SANDBOX_APP["bot_token"], "CLOCK_URL": ""}
+    "DISCORD_CLIENT_SECRET": SANDBOX_APP["client_secret"], "DISCORD_BOT_TOKEN": SANDBOX_APP["bot_token"], "CLOCK_URL": "",
+    "PAYPAL_ACCOUNTS": f"{MERCHANT.id}:{MERCHANT.client_id}:{MERCHANT.secret}:{MERCHANT.webhook_ids[0]}", "PAYPAL_ENVIRONMENT": "sandbox",
+    "PAYPAL_API_BASE": PAYPAL, "PAYPAL_WEB_BASE": PAYPAL}
 
 
 class Time:
@@ -70,6 +74,10 @@ class Seen:
         """[method and path of Stripe's API]."""
         return [f"{method} {path}" for base, method, path in self.http if base == STRIPE]
 
+    def paypal(self):
+        """[method and path of PayPal's API]."""
+        return [f"{method} {path}" for base, method, path in self.http if base == PAYPAL]
+
     def discord(self):
         """[method and path of Discord's API, without the version]."""
         return [f"{method} {path.removeprefix('/api/v10')}" for base, method, path in self.http if base == DISCORD]
@@ -95,6 +103,7 @@ class Wire(BaseAdapter):
             raise (requests.ReadTimeout if lost.why == "timeout" else requests.ConnectionError)(("aborted", lost)) from None
         answer = requests.Response()
         answer.status_code, answer._content, answer.url, answer.request = status, content, request.url, request
+        answer._content_consumed, answer.raw = True, io.BytesIO(content)    # for who reads in parts
         answer.headers = requests.structures.CaseInsensitiveDict(headers)
         answer.encoding = requests.utils.get_encoding_from_headers(answer.headers)
         if "Set-Cookie" in answer.headers:
@@ -126,7 +135,8 @@ class Product:
         self.stripe = StripeSandbox(clock=self.clock, endpoints=[Endpoint(f"{PORTAL}/webhooks/stripe/operator", (SECRET,))], public_url=STRIPE, api_keys=(KEY,),
                                     post=post)
         self.discord = DiscordSandbox(clock=self.clock, app={"redirect_uris": [f"{PORTAL}/auth/discord/callback"]})
-        self.wires = {STRIPE: Wire(STRIPE, self.stripe.handle, self._heard), DISCORD: Wire(DISCORD, self.discord.handle, self._heard)}
+        self.paypal = PayPalSandbox(clock=self.clock, public_url=PAYPAL)
+        self.wires = {PAYPAL: Wire(PAYPAL, self.paypal.handle, self._heard), STRIPE: Wire(STRIPE, self.stripe.handle, self._heard), DISCORD: Wire(DISCORD, self.discord.handle, self._heard)}
         self.prices, self._heard_events = {}, 0
         self._browser = Browser()
         self._mount(self._browser.session)
@@ -194,8 +204,8 @@ class Product:
         return json.loads(content) if content else None
 
     def order(self, where, **fault):
-        """A fault of the Stripe or Discord sandbox is in force."""
-        {"stripe": self.stripe, "discord": self.discord}[where].front.faults.order(fault)
+        """A fault of one of the sandboxes is in force."""
+        {"stripe": self.stripe, "discord": self.discord, "paypal": self.paypal}[where].front.faults.order(fault)
 
     def shown(self, user=ADA, server=SERVER):
         """The roles that Discord shows."""
@@ -291,7 +301,7 @@ class Product:
         """All messages that are to be had have been worked on; answers how many failed."""
         from chalicelib import worker
         failed = 0
-        for queue, handle in (("stripe-events", worker.stripe_event), ("members", worker.member)):
+        for queue, handle in (("stripe-events", worker.stripe_event), ("paypal-events", worker.paypal_event), ("members", worker.member)):
             failed += len(worker.run(self.messages(queue), handle=handle, remaining=lambda: seconds)["batchItemFailures"])
         return failed
 

@@ -11,7 +11,8 @@ from .paypal_world import draw
 
 PATH = "/v1/notifications/certs/"
 NAME, LIVE_NAME = "messageverificationcerts.sandbox.paypal.com", "messageverificationcerts.paypal.com"
-YEARS = 365
+ROOT, ISSUER = "Rolekeep sandbox root", "Rolekeep sandbox issuer"
+YEAR = 365     # days
 HTML = "<!DOCTYPE html><html><head><title>PayPal</title></head><body>We'll be back soon.</body></html>"
 LARGEST = 64 * 1024
 # How the address answers when it is no chain at all, and what else can be wrong with the chain.
@@ -74,7 +75,7 @@ class Certificates:
             raise BadControl(f"'kind' must be one of {', '.join(KINDS)}")
         kept, key = self._kept, self._whole["certificates"]["signer_key"]
         name = "CERT-" + "-".join(draw(self._whole, 8, "0123456789abcdef") for _ in range(3))
-        kept["served"][name] = {"name": name, "kind": kind, "key": _text(_rsa(1024)) if kind == "weak" else key, **{"pem": None}}
+        kept["served"][name] = {"name": name, "kind": kind, "key": _text(_rsa(1024)) if kind == "weak" else key}
         kept["served"][name]["pem"] = self._chain(kind, _key(kept["served"][name]["key"]))
         kept["now"], kept["good"] = name, name if kind == "good" else kept.get("good")
         self._changed()
@@ -83,25 +84,25 @@ class Certificates:
     @property
     def _kept(self):
         if "certificates" not in self._whole:
-            root, issuer = _fast_key(), _fast_key()
-            root_made = _made("Rolekeep sandbox root", root.public_key(), issuer=("Rolekeep sandbox root", root), authority=True, now=self._wall(), days=20 * YEARS)
-            issuer_made = _made("Rolekeep sandbox issuer", issuer.public_key(), issuer=("Rolekeep sandbox root", root), authority=True, now=self._wall(), days=20 * YEARS)
+            root, issuer, long = _fast_key(), _fast_key(), {"authority": True, "now": self._wall() - 86_400, "days": 20 * YEAR}
+            root_made = _made(ROOT, root.public_key(), issuer=(ROOT, root), **long)
+            issuer_made = _made(ISSUER, issuer.public_key(), issuer=(ROOT, root), **long)
             self._whole["certificates"] = {"root": _text(root_made), "issuer": _text(issuer_made), "issuer_key": _text(issuer),
-                                           "signer_key": _text(_rsa(2048)), "served": {}, "now": None, "until": self._wall() + YEARS * 86_400}
+                                           "signer_key": _text(_rsa(2048)), "served": {}, "now": None, "until": self._wall() + YEAR * 86_400}
             self.order("good")
         return self._whole["certificates"]
 
     def _signer(self):
         kept = self._kept
         if kept["served"][kept["now"]]["kind"] == "good" and self._wall() > kept["until"] - 86_400:  # PayPal changes its certificate, and its address
-            kept["until"] = self._wall() + YEARS * 86_400
+            kept["until"] = self._wall() + YEAR * 86_400
             self.order("good")
         return kept["served"][kept["now"]]
 
     def _chain(self, kind, key):
         now, kept = self._wall(), self._whole["certificates"]
-        issuer, others = ("Rolekeep sandbox issuer", _key(kept["issuer_key"])), kept["issuer"]
-        begins, days = {"expired": (now - 40 * 86_400, 39), "not_yet": (now + 86_400, 30)}.get(kind, (now - 3_600, YEARS))
+        issuer, others = (ISSUER, _key(kept["issuer_key"])), kept["issuer"]
+        begins, days = {"expired": (now - 40 * 86_400, 39), "not_yet": (now + 86_400, 30)}.get(kind, (now - 3_600, YEAR))
         name = {"wrong_name": "messageverificationcerts.paypal.com.evil.example", "other_environment": LIVE_NAME}.get(kind, NAME)
         if kind == "other_key":
             key = _rsa(2048)
@@ -110,7 +111,7 @@ class Certificates:
         if kind == "other_root":
             other = _fast_key()
             issuer = "Somebody's authority", other
-            others = _text(_made(issuer[0], other.public_key(), issuer=issuer, authority=True, now=now, days=YEARS))
+            others = _text(_made(issuer[0], other.public_key(), issuer=issuer, authority=True, now=now, days=YEAR))
         leaf = _made(name, key.public_key(), issuer=issuer, now=begins, days=days, authority=kind == "authority", names=(name,))
         return _text(leaf) + ("" if kind == "leaf_only" else others)
 
