@@ -195,11 +195,7 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     endpoints = [Endpoint(given.webhook, MERCHANT.id, MERCHANT.webhook_ids[0])] if given.webhook else []
     running = serve(port=given.port, clock=SandboxClock(given.clock), state_file=given.state, endpoints=endpoints)
-    print(f"PayPal sandbox at {running.url}", flush=True)
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        running.stop()
+    running.until_interrupted("PayPal")
 
 
 if __name__ == "__main__":
