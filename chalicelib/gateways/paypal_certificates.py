@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 import requests
+import urllib3
 
 from chalicelib import ports, settings
 from chalicelib.gateways import wire
@@ -145,7 +146,7 @@ def _keep(memory, address, entry, most):
 
 
 def _fetched(address):
-    """The bytes at the address. Raises NotHad, at the latest after SECONDS: a server that drips bytes passes every time-out of a socket."""
+    """The bytes at the address. Raises NotHad, at the latest after SECONDS: whoever drips bytes passes every time-out of a socket."""
     result = []
     thread = threading.Thread(target=lambda: result.append(_get(address, ports.wall() + SECONDS)), daemon=True, name="paypal-certificate")
     thread.start()
@@ -169,12 +170,12 @@ def _get(address, end):
                 return NotHad("encoded")
             return _limited(answer, end)
     except Exception as error:  # the thread has nobody else to tell
-        return NotHad("timeout" if isinstance(error, requests.Timeout) else "no_answer")
+        return NotHad("timeout" if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError) else "no_answer")
 
 
 def _limited(answer, end):
     content = b""
-    for part in answer.iter_content(4_096):
+    while part := answer.raw.read1(4_096):  # what is there, at most: `read` would wait until it has so much, however long
         content += part
         if len(content) > LARGEST:
             return NotHad("too_large")

@@ -1,5 +1,6 @@
 """The product in process: the embedded AWS, both sandboxes without sockets, a wall clock that tests move, and every call counted."""
 import contextlib
+import io
 import json
 import time
 from collections import Counter
@@ -102,6 +103,7 @@ class Wire(BaseAdapter):
             raise (requests.ReadTimeout if lost.why == "timeout" else requests.ConnectionError)(("aborted", lost)) from None
         answer = requests.Response()
         answer.status_code, answer._content, answer.url, answer.request = status, content, request.url, request
+        answer._content_consumed, answer.raw = True, io.BytesIO(content)    # for who reads in parts
         answer.headers = requests.structures.CaseInsensitiveDict(headers)
         answer.encoding = requests.utils.get_encoding_from_headers(answer.headers)
         if "Set-Cookie" in answer.headers:

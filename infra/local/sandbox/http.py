@@ -102,9 +102,9 @@ class Faults:
     DO = {"path": {"answer", "timeout", "close", "lose_answer", "timeout_after_effect", "delay"},
           "webhook": {"drop", "delay", "duplicate", "hold", "shuffle"}}
 
-    def __init__(self, more=()):
+    def __init__(self, more=(), webhook=()):
         self._orders, self._last_id, self._lock = [], 0, threading.Lock()
-        self._do = {**self.DO, "path": self.DO["path"] | set(more)}
+        self._do = {"path": self.DO["path"] | set(more), "webhook": self.DO["webhook"] | set(webhook)}
 
     def order(self, wish):
         """The fault is in force from the `nth` match on (default 1) for `times` matches (null: until cleared). Its order is returned.
@@ -164,13 +164,15 @@ class Front:
     `answer(Request) -> Answer` is the sandbox itself. Bodies of paths that match `secret_paths` are never logged.
     `seen(request, answer)`, if given, is told of every answer, ordered ones too. `contract` (see spec.py) is told of every
     request, and of every answer that the sandbox makes itself: an ordered one stands for whatever lies between.
-    `changes` are more faults to order: {name: function of (request, order)} that changes the world just before the request is carried out.
+    `changes` are more faults to order: {name: function of (request, order)} that changes the world just before the request is carried out;
+    `webhook_faults` names of more that the sandbox carries out on its webhooks.
     """
 
-    def __init__(self, answer, *, clock, sleep=time.sleep, secret_paths=r"/oauth2/", seen=None, keep=5000, contract=None, changes=None):
+    def __init__(self, answer, *, clock, sleep=time.sleep, secret_paths=r"/oauth2/", seen=None, keep=5000, contract=None, changes=None,
+                 webhook_faults=()):
         self._answer, self.clock, self._sleep, self._seen = answer, clock, sleep, seen
         self._secret_paths, self.contract, self._changes = re.compile(secret_paths), contract, changes or {}
-        self.faults, self.log = Faults(self._changes), deque(maxlen=keep)
+        self.faults, self.log = Faults(self._changes, webhook_faults), deque(maxlen=keep)
 
     def handle(self, method, target, headers=None, body=b""):
         """(status, headers, body) of one request. NoAnswer when a fault says that the caller shall get none."""

@@ -23,6 +23,7 @@ from .paypal_errors import Refusal, not_found
 from .paypal_sales import Sales
 from .paypal_subscriptions import Subscriptions
 from .paypal_tokens import Tokens
+from .paypal_webhooks import Webhooks, post as post_over_http
 from .paypal_world import Merchant, Options, World, draw, new_state
 
 # Not secrets: they open nothing but this sandbox. Shapes as PayPal's.
@@ -49,19 +50,25 @@ class Account:
 class PayPalSandbox:
     """PayPal with some merchants. `handle` is the whole HTTP surface; the parts are public for tests.
 
-    `clock` is a SandboxClock; `accounts` the Merchants. `seed` fixes all ids. With `state_file` everything is kept across
-    restarts. Safe to call from several threads: one lock, one change at a time.
+    `clock` is a SandboxClock; `accounts` the Merchants; `endpoints` their webhooks, called by `post(url, headers, body) -> status`. `seed`
+    fixes all ids. With `state_file` everything is kept across restarts. Safe to call from several threads: one lock, one change at a time.
     """
 
-    def __init__(self, *, clock, accounts=(MERCHANT,), state_file=None, seed="rolekeep", options=None, public_url="http://127.0.0.1:8004"):
+    def __init__(self, *, clock, endpoints=(), accounts=(MERCHANT,), state_file=None, seed="rolekeep", options=None, post=post_over_http,
+                 public_url="http://127.0.0.1:8004"):
         self.clock, self.public_url, self._path = clock, public_url, state_file
         self.state, self.options = statefile.read(state_file, None) or new_state(seed), options or Options()
         self._lock = threading.RLock()
         self.contract = PayPalContract()
-        self.front = http.Front(self._answer, clock=clock, secret_paths=r"^/(v1/oauth2|webapps|myaccount)/", contract=self.contract)
+        self.front = http.Front(self._answer, clock=clock, secret_paths=r"^/(v1/oauth2|webapps|myaccount)/", webhook_faults=("lose",), contract=self.contract)
         self.handle, self.faults = self.front.handle, self.front.faults
         self.accounts = {merchant.id: Account(self, merchant) for merchant in accounts}
         self.tokens = Tokens(self.state, {key: account.merchant for key, account in self.accounts.items()}, wall=clock.wall, options=self.options)
+        self.webhooks = Webhooks(self.state, {key: account.world for key, account in self.accounts.items()}, endpoints, clock=clock, faults=self.faults,
+                                 lock=self._lock, url=lambda path: self.public_url + path, post=post)
+        self.deliveries = self.webhooks.deliveries
+        for account in self.accounts.values():
+            account.routes += self.webhooks.routes(account.world)
         clock.on_move(lambda before, after: self.roll())
 
     # time and memory
@@ -92,6 +99,8 @@ class PayPalSandbox:
         with self._lock:
             self.roll()
             try:
+                if (told := self.webhooks.open(request)) is not None:
+                    return told
                 if request.path == "/v1/oauth2/token" and request.method == "POST":
                     return self._told(200, self.tokens.grant(request))
                 if request.path.startswith(("/v1/", "/v2/")):
