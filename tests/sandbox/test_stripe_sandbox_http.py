@@ -9,7 +9,7 @@ import stripe
 
 from infra.local.sandbox import http
 from infra.local.sandbox import stripe as sandboxes
-from infra.local.sandbox.stripe_memory import PACE
+from infra.local.sandbox.memory import PACE
 from infra.local.sandbox.stripe_webhooks import Endpoint
 from infra.local.walker import ASKED_CARD, Sandboxes, Walker
 

@@ -16,10 +16,10 @@ AGAIN = 600     # a token with more seconds left than this is given again (assum
 
 
 class Tokens:
-    """The access tokens of all merchants. `merchants` is {merchant id: Merchant}; `whole` the sandbox's state."""
+    """The access tokens of all merchants. `accounts` is {merchant id: what has its `merchant`}; `whole` the sandbox's state."""
 
-    def __init__(self, whole, merchants, *, wall, options):
-        self.kept, self.whole, self.merchants = whole["tokens"], whole, merchants
+    def __init__(self, whole, accounts, *, wall, options):
+        self.kept, self.whole, self.accounts = whole["tokens"], whole, accounts
         self._wall, self._options = wall, options
 
     def grant(self, request):
@@ -38,7 +38,7 @@ class Tokens:
         except ValueError:
             given = ""
         name, _, secret = given.partition(":")
-        for merchant in self.merchants.values():
+        for merchant in [account.merchant for account in self.accounts.values()]:
             if secrets.compare_digest(name.encode(), merchant.client_id.encode()) and secrets.compare_digest(secret.encode(), merchant.secret.encode()):
                 return merchant
         raise TokenRefusal("invalid_client", "Client Authentication failed")
@@ -49,7 +49,7 @@ class Tokens:
         if scheme.lower() != "bearer" or not token:
             raise Refusal(401, "AUTHENTICATION_FAILURE", UNAUTHENTICATED)
         entry = self.kept.get(token.strip())
-        if entry is None or entry["until"] <= self._wall() or entry["merchant"] not in self.merchants:
+        if entry is None or entry["until"] <= self._wall() or entry["merchant"] not in self.accounts:
             raise TokenRefusal("invalid_token", "Token signature verification failed")
         return entry["merchant"]
 

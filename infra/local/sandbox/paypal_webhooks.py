@@ -94,7 +94,12 @@ class Webhooks:
         self.certificates = Certificates(whole, wall=clock.wall, url=url, changed=lambda: setattr(memory, "changed", True))
         self.deliveries = Deliveries(memory, self, wall=clock.wall, faults=faults, lock=lock, post=post)
         for world in worlds.values():
-            world.deliver = self._made
+            self.adopt(world)
+
+    def adopt(self, world):
+        """The events of that merchant's world are delivered from now on."""
+        self.worlds[world.merchant.id] = world
+        world.deliver = self._made
 
     def _made(self, event):
         """The event goes out; one that PayPal loses is not even in its list (12 of 145 cancellations at one shop)."""

@@ -23,11 +23,12 @@ from urllib.parse import urlencode
 from . import http, spec
 from .clock import SandboxClock
 from .http import Answer
+from .memory import Kept, Memory
+from .running import Running
 from .stripe_accounts import Accounts
 from .stripe_includes import included
-from .stripe_memory import Memory
 from .stripe_params import API_VERSION, Refusal, read
-from .stripe_webhooks import Courier, Deliveries, Endpoint, post as post_over_http
+from .stripe_webhooks import Deliveries, Endpoint, post as post_over_http
 from .stripe_world import Options, new_state
 
 KEY = "sk_test_rolekeep_sandbox"
@@ -36,7 +37,7 @@ _BUSY = "req_AnotherIsInProgress"  # given without touching the world, whose loc
 KEYS_KEPT = 86400  # Stripe keeps idempotent results for at least 24 hours of real time (docs.stripe.com/api/idempotent_requests)
 
 
-class StripeSandbox:
+class StripeSandbox(Kept):
     """A Stripe account and the accounts connected to it. `handle` is the whole HTTP surface; the parts are public for tests.
 
     `clock` is a SandboxClock. `post(url, headers, body) -> status` delivers webhooks. `seed` fixes all ids. With
@@ -46,7 +47,7 @@ class StripeSandbox:
     def __init__(self, *, clock, endpoints=(), api_keys=(KEY,), account=ACCOUNT, state_file=None, seed="rolekeep",
                  post=post_over_http, options=None, public_url="http://127.0.0.1:8001"):
         self.clock, self.public_url = clock, public_url
-        self.keys, self._memory, self.saves_later = tuple(api_keys), Memory(state_file), False
+        self.keys, self._memory = tuple(api_keys), Memory(state_file)
         self._lock, self._in_flight, self._ordered_failures = threading.RLock(), {}, []
         state = self._memory.read() or new_state(seed)
         self.contract = spec.StripeContract(self._operation_of, state.setdefault("foreign", []))
@@ -90,19 +91,19 @@ class StripeSandbox:
                 account.world.forget()
             self.save()
 
-    def save(self):
-        """The state file holds everything that has happened so far; or soon will, where a Courier writes it (`saves_later`)."""
-        if not self.saves_later:
-            self.write()
+    @property
+    def changed(self):
+        """Whether anything has happened since the last write."""
+        return self.accounts.changed
 
-    def write(self, *, paced=False):
-        """The state file holds everything that has happened so far; with `paced` only if the last write is long enough ago."""
-        with self._lock:
-            if not self.accounts.changed or (paced and not self._memory.due()):
-                return
-            self.accounts.changed = False
-            number, text = self._memory.text(self.world.state)
-        self._memory.write(number, text)
+    @changed.setter
+    def changed(self, value):
+        self.accounts.changed = value
+
+    @property
+    def kept_state(self):
+        """What goes into the state file."""
+        return self.world.state
 
     # requests
 
@@ -282,31 +283,10 @@ def _stripe_answer(status, value, request_id, request, headers=None):
                            "Cache-Control": "no-cache, no-store", **echoed, **(headers or {})}, json.dumps(value, indent=2).encode())
 
 
-class Running:
-    """A StripeSandbox behind a port, delivering webhooks and keeping its state in the background.
-
-    Whoever kills the process without `stop` loses what happened in the last second or so, no more: the courier looks at least
-    twice a second, and writes unless it did so 0.25 s ago, or ten times what that write cost.
-    """
-
-    def __init__(self, sandbox, port):
-        self.sandbox = sandbox
-        self.server = http.serve(sandbox.handle, port)
-        self.url = sandbox.public_url = self.server.url
-        sandbox.saves_later = True
-        self.courier = Courier(sandbox.deliveries, tick=sandbox.roll, save=lambda: sandbox.write(paced=True)).start()
-
-    def stop(self):
-        """The port is free and everything is saved."""
-        self.server.stop()
-        self.courier.stop()
-        self.sandbox.write()
-
-
 def serve(*, port=0, clock=None, state_file=None, **settings):
     """A Running sandbox on 127.0.0.1; fresh ids unless a state file or a seed says otherwise. `.url`, `.sandbox`, `.stop()`."""
     settings.setdefault("seed", secrets.token_hex(16))
-    return Running(StripeSandbox(clock=clock or SandboxClock(), state_file=state_file, **settings), port)
+    return Running(StripeSandbox(clock=clock or SandboxClock(), state_file=state_file, **settings), port, "stripe")
 
 
 def main(arguments=None):

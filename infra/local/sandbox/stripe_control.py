@@ -1,21 +1,20 @@
 """Orders to the Stripe sandbox under /_sandbox/ beyond those both sandboxes share (clock, requests, faults)."""
 import dataclasses
-import re
 
-from .http import SHARED_CONTROLS, Answer, BadControl, json_answer
+from .control_calls import ControlCalls
+from .http import Answer, BadControl, json_answer
 from .stripe_billing import OVER, CardDeclined
 from .stripe_life_control import LifeOrders, outcome_in
 from .stripe_params import no_such
 from .stripe_webhooks import Endpoint
 
 
-class Control:
+class Control(ControlCalls):
     """The control calls; each returns an Answer. Bad orders raise BadControl (400), unknown ids Stripe's 404."""
 
     def __init__(self, sandbox):
         self.sandbox, self.world = sandbox, sandbox.world
-        self._routes = [(method, re.compile(f"/_sandbox/{path}$"), call) for method, path, call in (
-            ("GET", "", self.index),
+        super().__init__((
             ("GET", "events", self.events),
             ("POST", r"events/([^/]+)/resend", self.resend),
             ("POST", "release", self.release),
@@ -32,19 +31,7 @@ class Control:
             ("PATCH", "options", self.set_options),
             *LifeOrders(sandbox, self.live).routes(),
             *sandbox.orders(),
-        )]
-
-    def answer(self, request):
-        """What the control call answers; 404 for one there is not."""
-        for method, pattern, call in self._routes:
-            match = pattern.match(request.path)
-            if match and method == request.method:
-                return call(request.json(), *match.groups())
-        return json_answer({"error": f"no control call {request.method} {request.path}"}, 404)
-
-    def index(self, wish):
-        """Which control calls there are."""
-        return json_answer({"calls": [*SHARED_CONTROLS, *(f"{method} {pattern.pattern[10:-1].replace('([^/]+)', '{id}')}" for method, pattern, _ in self._routes)]})
+        ))
 
     def events(self, wish):
         """Every event with its delivery attempts [{at, status, url}] (status 0: no answer) and what is still waiting."""

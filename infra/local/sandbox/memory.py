@@ -1,4 +1,4 @@
-"""The state file of the Stripe sandbox, written so often that little is lost and so seldom that it costs little."""
+"""The state file of a payment sandbox, written so often that little is lost and so seldom that it costs little."""
 import json
 import threading
 import time
@@ -40,3 +40,23 @@ class Memory:
             if number > self._written:
                 self._written = number
                 statefile.write_text(self._path, text)
+
+
+class Kept:
+    """A sandbox that keeps its state in a file. It has `_memory`, `_lock`, `kept_state`, and `changed`, which it sets and this clears."""
+
+    saves_later = False     # True while a Courier writes
+
+    def save(self):
+        """The state file holds everything that has happened so far; or soon will, where a Courier writes it (`saves_later`)."""
+        if not self.saves_later:
+            self.write()
+
+    def write(self, *, paced=False):
+        """The state file holds everything that has happened so far; with `paced` only if the last write is long enough ago."""
+        with self._lock:
+            if not self.changed or (paced and not self._memory.due()):
+                return
+            self.changed = False
+            number, text = self._memory.text(self.kept_state)
+        self._memory.write(number, text)
