@@ -163,7 +163,7 @@ def test_a_cancellation_just_after_a_renewal_that_nobody_told_of_keeps_the_new_p
 def test_T33_who_cancels_on_paypals_own_page_keeps_what_is_paid(product, paypal):
     name = paypal.holder()
     end = renewal(product, name)
-    paypal.account.billing.cancel(paypal.sub(name), "from the page")
+    paypal.acts(name, "cancel")
     told = paypal.events("BILLING.SUBSCRIPTION.CANCELLED")[-1]
     assert "next_billing_time" not in told["resource"]["billing_info"]
     paypal.hears()
@@ -175,7 +175,7 @@ def test_T34_cancelled_within_a_minute_and_heard_of_only_then_the_paid_period_is
     name = paypal.buys()
     end = renewal(product, name)
     assert product.paypal.call("GET", f"/v1/billing/subscriptions/{name}")[1]["billing_info"]["cycle_executions"][0]["cycles_completed"] == 0
-    paypal.account.billing.cancel(paypal.sub(name), "at once")
+    paypal.acts(name, "cancel")
     paypal.hears()
     assert product.shown() == {GOLD}
     assert instant(end) <= instant(paypal.shows(name)["ends_at"]) < instant(end) + DAY
@@ -183,7 +183,7 @@ def test_T34_cancelled_within_a_minute_and_heard_of_only_then_the_paid_period_is
 
 def test_T8_a_cancellation_that_paypal_never_tells_of_is_found_within_a_day(product, paypal):
     name = paypal.holder()
-    paypal.account.billing.cancel(paypal.sub(name), "from the page")
+    paypal.acts(name, "cancel")
     paypal.forgets()
     product.advance(DAY + 60)
     assert swept(product) == {GOLD} and paypal.shows(name)["state"] == "ending"
@@ -215,7 +215,7 @@ def test_a_cancellation_that_paypal_refuses_leaves_no_trace_that_shortens_a_late
     assert paypal.sub(name)["status"] == "ACTIVE"
     until(product, paypal, instant(renewal(product, name)) + HOUR)
     end = renewal(product, name)
-    paypal.account.billing.cancel(paypal.sub(name), "from the page")
+    paypal.acts(name, "cancel")
     paypal.hears()
     assert product.shown() == {GOLD}
     assert abs(instant(paypal.shows(name)["ends_at"]) - instant(end)) < DAY
@@ -299,8 +299,7 @@ def test_what_has_not_begun_gives_nothing_of_its_own(product, paypal):
     paypal.hears()
     paypal.approves(paypal.of(paypal.undoes(name)))
     paypal.hears()
-    with product.paypal._lock:
-        paypal.account.sales.refund(paypal.sale(name))
+    paypal.order("POST", f"sales/{paypal.sale(name)['id']}/refund")
     paypal.hears()
     assert product.shown() == set()
 
@@ -334,15 +333,11 @@ def test_T31_a_trial_that_becomes_paid_goes_on(product, paypal):
 
 # Payments that fail
 
-def fails(paypal, name):
-    paypal.sub(name)["funding"] = "failing"
-
-
 def test_fault_44_T29_a_payment_that_fails_has_the_offer_s_grace_from_the_end_of_what_was_paid(product, paypal):
     paypal.sells(grace_days=3)
     name = paypal.holder()
     end = instant(renewal(product, name))
-    fails(paypal, name)
+    paypal.fails(name)
     until(product, paypal, end + HOUR)
     assert swept(product) == {GOLD}
     shown = paypal.shows(name)
@@ -356,10 +351,10 @@ def test_fault_44_T29_a_payment_that_fails_has_the_offer_s_grace_from_the_end_of
 def test_T29_who_pays_within_the_grace_never_loses_the_role(product, paypal):
     name = paypal.holder()
     end = instant(renewal(product, name))
-    fails(paypal, name)
+    paypal.fails(name)
     until(product, paypal, end + HOUR)
     assert swept(product) == {GOLD}
-    paypal.sub(name)["funding"] = "good"
+    paypal.fails(name, "good")
     until(product, paypal, end + 5 * DAY + HOUR)     # PayPal tries again after five days
     assert swept(product) == {GOLD}
     shown = paypal.shows(name)
@@ -370,7 +365,7 @@ def test_fault_44_retries_then_suspended_then_the_grace_is_not_begun_anew(produc
     paypal.sells(plan={"payment_failure_threshold": 1}, grace_days=30)
     name = paypal.holder()
     end = instant(renewal(product, name))
-    fails(paypal, name)
+    paypal.fails(name)
     for day in (1, 6, 11, 29):
         until(product, paypal, end + day * DAY)
         assert swept(product) == {GOLD}, day
@@ -386,12 +381,12 @@ def test_suspended_by_hand_the_paid_time_and_the_grace_run_and_activation_is_acc
     paypal.sells(grace_days=2)
     name = paypal.holder()
     end = instant(renewal(product, name))
-    paypal.account.billing.suspend(paypal.sub(name), by)
+    paypal.acts(name, "suspend", by)
     paypal.hears()
     assert product.shown() == {GOLD} and instant(paypal.shows(name)["access_until"]) == end + 2 * DAY
     until(product, paypal, end + 2 * DAY)
     assert swept(product) == set() and paypal.shows(name)["state"] == "ended"
-    paypal.account.billing.activate(paypal.sub(name), by)
+    paypal.acts(name, "activate", by)
     paypal.hears()
     assert product.shown() == {GOLD} and paypal.shows(name)["status"] == "active"
 
@@ -399,7 +394,7 @@ def test_suspended_by_hand_the_paid_time_and_the_grace_run_and_activation_is_acc
 def test_who_cancels_while_nothing_is_paid_is_told_that_access_ends_at_once(product, paypal):
     name = paypal.holder()
     end = instant(renewal(product, name))
-    fails(paypal, name)
+    paypal.fails(name)
     until(product, paypal, end + DAY)
     assert swept(product) == {GOLD}
     receipt = paypal.clicks(name)
@@ -494,7 +489,7 @@ def test_a_token_is_fetched_once_and_anew_when_it_is_refused(product, paypal):
         paypal.take_in(paypal.events("BILLING.SUBSCRIPTION.ACTIVATED")[-1])
         product.work()
     assert seen.paypal().count("POST /v1/oauth2/token") == 1
-    product.paypal.state["tokens"].clear()
+    paypal.order("DELETE", "tokens")
     with product.counted() as seen:
         paypal.take_in(paypal.events("BILLING.SUBSCRIPTION.ACTIVATED")[-1])
         product.work()
