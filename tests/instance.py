@@ -19,13 +19,13 @@ READY_WITHIN = 60
 class Instance:
     """A started `python -m infra.local.run` on free ports; `with Instance(folder) as it:` it is ready inside.
 
-    `settings` go into its environment (DEMO, SPEED …). `url`, `stripe_url`, `discord_url`, `aws_url` are its four parts.
+    `settings` go into its environment (DEMO, SPEED …). `url`, `stripe_url`, `discord_url`, `aws_url`, `paypal_url` are its parts.
     """
 
     def __init__(self, folder, **settings):
         self.folder, self._settings, self._process = pathlib.Path(folder), settings, None
-        self.port = aws.free_port(4)
-        self.url, self.stripe_url, self.discord_url, self.aws_url = (f"http://127.0.0.1:{self.port + n}" for n in range(4))
+        self.port = aws.free_port(5)
+        self.url, self.stripe_url, self.discord_url, self.aws_url, self.paypal_url = (f"http://127.0.0.1:{self.port + n}" for n in range(5))
 
     def __enter__(self):
         self._process = subprocess.Popen(
@@ -62,11 +62,11 @@ class Instance:
 
     def violations(self):
         """What did not hold to the official specifications so far: the product's requests, the sandboxes' answers and events."""
-        return [one for ask in (self.sandboxes().stripe, self.sandboxes().discord) for one in ask("GET", "/violations")["violations"]]
+        return [one for ask in (self.sandboxes().stripe, self.sandboxes().discord, self.sandboxes().paypal) for one in ask("GET", "/violations")["violations"]]
 
     def sandboxes(self):
-        """The controls of both sandboxes."""
-        return Sandboxes(self.stripe_url, self.discord_url)
+        """The controls of the sandboxes."""
+        return Sandboxes(self.stripe_url, self.discord_url, self.paypal_url)
 
 
 class Operator:

@@ -2,11 +2,11 @@
 
 Two processes. MiniStack is a child, because it saves its state only while it is being stopped and must be able to
 outlive us for that (see aws.py). Everything else is threads of this process: the sandboxes keep their state in files
-while they run (Discord's at each change, Stripe's within a second), so little is lost even when we are killed; one process
+while they run (Discord's at each change, the others' within a second), so little is lost even when we are killed; one process
 is one thing to start, stop, watch and profile, and no part can be left behind holding a port. The parts still meet over
 HTTP only, as deployed.
 
-Settings: PORT (8000; the three ports above it are used too), RESET=1 (forget what an earlier run kept), DEMO=0 (no
+Settings: PORT (8000; the four ports above it are used too), RESET=1 (forget what an earlier run kept), DEMO=0 (no
 demo data), SPEED (30: a schedule of one minute fires every 2 s, a failed message comes again after a 30th of its
 visibility timeout), STATE_FOLDER (.local/<PORT>).
 """
@@ -23,16 +23,17 @@ import time
 
 from infra.local import aws, permissions, pollers, scheduler, web
 from infra.local.aws import CannotStart
-from infra.local.sandbox import discord, stripe
+from infra.local.sandbox import discord, paypal, stripe
 from infra.local.sandbox.clock import SandboxClock
 from infra.local.sandbox.http import serve
 
-PARTS = ("Rolekeep", "Stripe sandbox", "Discord sandbox", "embedded AWS")  # in the order of their ports
+PARTS = ("Rolekeep", "Stripe sandbox", "Discord sandbox", "embedded AWS", "PayPal sandbox")  # in the order of their ports
 DEFAULT_PORT = 8000
 # Not secrets: they open nothing but the sandboxes on this machine. Shapes as the product checks them.
 STRIPE_KEY = "sk_test_sandboxOnThisMachine"
 WEBHOOK_SECRET = "whsec_sandboxOnThisMachine"
 CONNECT_WEBHOOK_SECRET = "whsec_sandboxConnectedAccounts"
+PAYPAL = paypal.MERCHANT  # RKEEPSANDBX22, with its credentials and its webhook's id
 log = logging.getLogger("local.run")
 
 
@@ -43,13 +44,13 @@ class Stopped(BaseException):
 class Instance:
     """One running Rolekeep with its surroundings. `with Instance(...) as it:` it is ready inside, saved after.
 
-    `port`: the product's; the three after it belong to the sandboxes and to the embedded AWS. One per process: the
+    `port`: the product's; the four after it belong to the sandboxes and to the embedded AWS. One per process: the
     product reads its settings once.
     """
 
     def __init__(self, *, port, folder, reset=False, demo=True, speed=30.0):
         self.port, self.folder, self.speed = port, pathlib.Path(folder), speed
-        self.url, self.stripe_url, self.discord_url, self.aws_url = (
+        self.url, self.stripe_url, self.discord_url, self.aws_url, self.paypal_url = (
             f"http://{aws.HOST}:{port + n}" for n in range(len(PARTS)))
         self._demo, self._begun = demo, self.folder / "begun"
         self._fresh = reset or not self._begun.exists()
@@ -76,7 +77,7 @@ class Instance:
         self._start_sandboxes()
         aws.use(self.aws_url, "local")
         self._parts.callback(permissions.enforce("local"))
-        os.environ.update(product_settings(self.url, self.stripe_url, self.discord_url))
+        os.environ.update(product_settings(self.url, self.stripe_url, self.discord_url), **self._paypal_settings)
         app = importlib.import_module("app").app
         self._start_workers(app)
         server = web.WebServer(app, port=self.port)
@@ -85,8 +86,9 @@ class Instance:
             self._seed()
 
     def _start_aws(self):
-        for number, part in enumerate(PARTS[:3]):
-            aws.refuse_taken_port(self.port + number, part)
+        for number, part in enumerate(PARTS):
+            if part != "embedded AWS":  # which looks for itself
+                aws.refuse_taken_port(self.port + number, part)
         self._aws = aws.EmbeddedAws(port=self.port + 3, stage="local", state_folder=self.folder / "aws")
         # Not `fresh` when the demo data was complete once; a start that was cut short begins again from nothing.
         self._aws.start(fresh=self._fresh)
@@ -110,6 +112,9 @@ class Instance:
         self._parts.callback(stripe.serve(
             port=self.port + 1, clock=clock, state_file=kept / "stripe.json", endpoints=webhook_endpoints(self.url),
             api_keys=(STRIPE_KEY,)).stop)
+        running = paypal.serve(port=self.port + 4, clock=clock, state_file=kept / "paypal.json", endpoints=paypal_endpoints(self.url))
+        self._parts.callback(running.stop)
+        self._paypal_settings = paypal_settings(self.paypal_url, running.sandbox.webhooks.certificates.root)
 
     def _seed(self):
         """Demo data is there, and only then does the folder count as begun; CannotStart says why it is not."""
@@ -148,6 +153,23 @@ def webhook_endpoints(url):
             stripe.Endpoint(f"{url}/webhooks/stripe/connect", (CONNECT_WEBHOOK_SECRET,), connect=True)]
 
 
+def paypal_settings(paypal_url, trust_root):
+    """{setting: value} with which the product sells through the demo merchant at the PayPal sandbox, whose certificates `trust_root` (PEM) vouches for."""
+    return {
+        "PAYPAL_ACCOUNTS": f"{PAYPAL.id}:{PAYPAL.client_id}:{PAYPAL.secret}:{'+'.join(PAYPAL.webhook_ids)}",
+        "PAYPAL_ENVIRONMENT": "sandbox",
+        "PAYPAL_API_BASE": paypal_url,
+        "PAYPAL_WEB_BASE": paypal_url,
+        "PAYPAL_CERT_BASE": paypal_url,
+        "PAYPAL_TRUST_ROOT": trust_root,
+    }
+
+
+def paypal_endpoints(url):
+    """Where the PayPal sandbox sends the events of its merchant."""
+    return [paypal.Endpoint(f"{url}/webhooks/paypal/{PAYPAL.id}", PAYPAL.id, webhook_id) for webhook_id in PAYPAL.webhook_ids]
+
+
 def _stop_together(running):
     for part in running:
         part.ask_to_stop()
@@ -178,7 +200,8 @@ def announce(instance, log_path, say):
     say(f"Rolekeep is ready: {instance.url}")
     say(f"  Who holds which role (Discord sandbox):  {instance.discord_url}/")
     say(f"  Stripe sandbox:                          {instance.stripe_url}/")
-    say(f"  Sandbox controls (clock, faults, ...):   {instance.stripe_url}/_sandbox/  {instance.discord_url}/_sandbox/")
+    say(f"  PayPal sandbox:                          {instance.paypal_url}/")
+    say(f"  Sandbox controls (clock, faults, ...):   {instance.stripe_url}/_sandbox/  {instance.discord_url}/_sandbox/  {instance.paypal_url}/_sandbox/")
     say(f"  Log and state:                           {log_path}")
     say("  Ctrl+C stops and saves; RESET=1 begins afresh.")
 

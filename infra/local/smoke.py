@@ -59,8 +59,8 @@ class Instance:
     """A Rolekeep of its own: started, stopped and started again like a person does it, by signal."""
 
     def __init__(self, folder):
-        self.folder, self.port, self._process = folder, four_free_ports(), None
-        self.url, self.stripe_url, self.discord_url = (f"http://127.0.0.1:{self.port + n}" for n in range(3))
+        self.folder, self.port, self._process = folder, five_free_ports(), None
+        self.url, self.stripe_url, self.discord_url, self.paypal_url = (f"http://127.0.0.1:{self.port + n}" for n in (0, 1, 2, 4))
 
     def __enter__(self):
         with step("1  it starts and says that it is ready"):
@@ -101,17 +101,17 @@ class Instance:
             self._process.stdout.close()
 
 
-def four_free_ports():
-    """A port that is free with the three after it."""
-    for port in range(18100 + os.getpid() % 500 * 4, 60000, 4):
+def five_free_ports():
+    """A port that is free with the four after it."""
+    for port in range(18100 + os.getpid() % 500 * 5, 60000, 5):
         with contextlib.ExitStack() as stack:
             try:
-                for n in range(4):
+                for n in range(5):
                     stack.enter_context(socket.socket()).bind(("127.0.0.1", port + n))
                 return port
             except OSError:
                 continue
-    raise WalkFailed("there are no four free ports in a row")
+    raise WalkFailed("there are no five free ports in a row")
 
 
 @contextlib.contextmanager

@@ -133,9 +133,9 @@ class Browser:
 class Walker:
     """One person with a browser, and what this person does with the product and at the hosted pages."""
 
-    def __init__(self, product_url, stripe_url, discord_url, *, seconds=15):
+    def __init__(self, product_url, stripe_url, discord_url, paypal_url="", *, seconds=15):
         self.product_url, self.browser = product_url.rstrip("/"), Browser(seconds=seconds)
-        self.sandbox = Sandboxes(stripe_url, discord_url, seconds=max(seconds, 60))
+        self.sandbox = Sandboxes(stripe_url, discord_url, paypal_url, seconds=max(seconds, 60))
         self._seconds, self._csrf, self.user_id = seconds, None, None
 
     # The product
@@ -255,10 +255,10 @@ class Walker:
 
 
 class Sandboxes:
-    """What people do at Discord and Stripe, what time it is, and what goes wrong: the control API of both sandboxes."""
+    """What people do at Discord, Stripe and PayPal, what time it is, and what goes wrong: the control API of the sandboxes."""
 
-    def __init__(self, stripe_url, discord_url, *, seconds=60):
-        self.stripe_url, self.discord_url = stripe_url.rstrip("/"), discord_url.rstrip("/")
+    def __init__(self, stripe_url, discord_url, paypal_url="", *, seconds=60):
+        self.stripe_url, self.discord_url, self.paypal_url = (url.rstrip("/") for url in (stripe_url, discord_url, paypal_url))
         self._session, self._seconds = requests.Session(), seconds
         self._session.trust_env = False
 
@@ -277,6 +277,10 @@ class Sandboxes:
         """A control call of the Discord sandbox: `path` after /_sandbox."""
         return self.control(method, f"{self.discord_url}/_sandbox{path}", body)
 
+    def paypal(self, method, path, body=None):
+        """A control call of the PayPal sandbox: `path` after /_sandbox."""
+        return self.control(method, f"{self.paypal_url}/_sandbox{path}", body)
+
     # Time
 
     def now(self):
@@ -284,7 +288,7 @@ class Sandboxes:
         return self.stripe("GET", "/clock")["now"]
 
     def advance(self, seconds):
-        """The clock of both sandboxes is so much further on, and Stripe has done what fell due."""
+        """The clock of the sandboxes is so much further on, and Stripe and PayPal have done what fell due."""
         return self.stripe("POST", "/clock", {"advance": seconds})["now"]
 
     def move_to(self, instant):

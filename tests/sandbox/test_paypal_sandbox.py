@@ -99,14 +99,23 @@ def test_a_plan_is_made_over_the_api_with_trials_set_up_fee_and_threshold(shop):
     assert shop.types("BILLING.PLAN") == ["BILLING.PLAN.CREATED", "BILLING.PLAN.DEACTIVATED", "BILLING.PLAN.ACTIVATED"]
 
 
-@pytest.mark.parametrize("change", [
-    {"sequence": 2}, {"tenure_type": "TRIAL", "total_cycles": 1}, {"pricing_scheme": {"fixed_price": {"value": "0", "currency_code": "EUR"}}}])
-def test_a_plan_without_one_priced_regular_cycle_is_refused(shop, change):
+REGULAR = {"frequency": {"interval_unit": "MONTH"}, "tenure_type": "REGULAR", "sequence": 1, "total_cycles": 0,
+           "pricing_scheme": {"fixed_price": {"value": "5", "currency_code": "EUR"}}}
+TRIAL = {"frequency": {"interval_unit": "WEEK"}, "tenure_type": "TRIAL", "sequence": 1, "total_cycles": 1}
+DOLLARS = {"pricing_scheme": {"fixed_price": {"value": "1", "currency_code": "USD"}}}
+
+
+@pytest.mark.parametrize(("status", "issue", "cycles"), [
+    (422, "MISSING_REGULAR_BILLING_CYCLE", [TRIAL]), (422, "MULTIPLE_REGULAR_BILLING_CYCLES_NOT_SUPPORTED", [REGULAR, {**REGULAR, "sequence": 2}]),
+    (422, "INVALID_BILLING_CYCLE_SEQUENCE", [{**REGULAR, "sequence": 2}]), (422, "INVALID_BILLING_CYCLE_SEQUENCE", [REGULAR, {**TRIAL, "sequence": 2}]),
+    (422, "INVALID_TRIAL_BILLING_TOTAL_CYCLES", [{**TRIAL, "total_cycles": 0}, {**REGULAR, "sequence": 2}]),
+    (422, "MULTIPLE_FREE_TRIAL_BILLING_CYCLES_NOT_SUPPORTED", [TRIAL, {**TRIAL, "sequence": 2}, {**REGULAR, "sequence": 3}]),
+    (422, "CURRENCY_MISMATCH", [{**TRIAL, **DOLLARS}, {**REGULAR, "sequence": 2}]),
+    (400, "INVALID_PARAMETER_VALUE", [{**REGULAR, "pricing_scheme": {"fixed_price": {"value": "0", "currency_code": "EUR"}}}])])
+def test_a_plan_whose_cycles_do_not_go_together_is_refused(shop, status, issue, cycles):
     product = shop.api("POST", "/v1/catalogs/products", {"name": "Gold", "type": "SERVICE"}, expect=201)["id"]
-    cycle = {"frequency": {"interval_unit": "MONTH"}, "tenure_type": "REGULAR", "sequence": 1, "total_cycles": 0,
-             "pricing_scheme": {"fixed_price": {"value": "5", "currency_code": "EUR"}}, **change}
-    assert shop.issue("POST", "/v1/billing/plans", {"product_id": product, "name": "Gold", "billing_cycles": [cycle], "payment_preferences": {}},
-                      400) == "INVALID_PARAMETER_VALUE"
+    wish = {"product_id": product, "name": "Gold", "billing_cycles": cycles, "payment_preferences": {}}
+    assert shop.issue("POST", "/v1/billing/plans", wish, status) == issue and shop.types("PLAN") == []
 
 
 # subscriptions

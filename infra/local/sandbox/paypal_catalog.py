@@ -39,7 +39,7 @@ class Catalog:
         """The product of that name and type."""
         key = wish.get("id") or f"PROD-{self.world.draw(17)}"
         if self.world.find("product", key):
-            raise unprocessable("DUPLICATE_RESOURCE_IDENTIFIER", "Duplicate resource identifier.")
+            raise unprocessable("DUPLICATE_RESOURCE_IDENTIFIER", "Identifier must be unique.")
         product = self.world.add("product", {
             "id": key, **{name: wish[name] for name in ("name", "description", "type", "category", "image_url", "home_url") if name in wish},
             "create_time": iso(self.world.now), "update_time": iso(self.world.now), "links": self._links("/v1/catalogs/products", key)})
@@ -144,14 +144,25 @@ def _cycle(wish, currency, now):
 
 
 def _check_cycles(cycles):
-    """At most two trials, then one regular cycle with a price; all in one currency. Tiers are not spoken here."""
+    """At most two trials, one of them free, then one regular cycle with a price; all in one currency. Tiers are not spoken here."""
     ordered = sorted(cycles, key=lambda c: c["sequence"])
-    kinds = [c["tenure_type"] for c in ordered]
-    prices = [c["pricing_scheme"]["fixed_price"] for c in ordered if c.get("pricing_scheme", {}).get("fixed_price")]
-    regular = ordered[-1].get("pricing_scheme", {}).get("fixed_price")
-    if regular is None:
-        raise malformed("/billing_cycles/@sequence/pricing_scheme", "MISSING_REQUIRED_PARAMETER", "A required field is missing.")
-    if [c["sequence"] for c in ordered] != list(range(1, len(ordered) + 1)) or kinds[-1] != "REGULAR" or kinds.count("REGULAR") != 1 \
-            or len(kinds) > 3 or len({price["currency_code"] for price in prices}) != 1 or Decimal(regular["value"]) <= 0 \
-            or any(c.get("total_cycles", 1) == 0 for c in ordered[:-1]):
-        raise malformed("/billing_cycles", "INVALID_PARAMETER_VALUE", "The value of a field is invalid.")
+    kinds, trials = [c["tenure_type"] for c in ordered], [c for c in ordered if c["tenure_type"] == "TRIAL"]
+    for wrong, issue, description in (
+            ("REGULAR" not in kinds, "MISSING_REGULAR_BILLING_CYCLE", "Plan should have at least one regular billing cycle."),
+            (kinds.count("REGULAR") > 1, "MULTIPLE_REGULAR_BILLING_CYCLES_NOT_SUPPORTED", "Only one regular billing cycle is allowed."),
+            (len(trials) > 2, "MORE_THAN_TWO_TRIAL_BILLING_CYCLE_NOT_SUPPORTED", "Only two trial billing cycles are allowed."),
+            (sum(not _price(c) for c in trials) > 1, "MULTIPLE_FREE_TRIAL_BILLING_CYCLES_NOT_SUPPORTED", "Only one free trial billing cycle is allowed."),
+            ([c["sequence"] for c in ordered] != list(range(1, len(ordered) + 1)), "INVALID_BILLING_CYCLE_SEQUENCE",
+             "Billing cycle sequence should start with `1` and be consecutive."),
+            (kinds[-1] != "REGULAR", "INVALID_BILLING_CYCLE_SEQUENCE", "Trial Billing cycle should precede regular billing cycle."),
+            (any(c.get("total_cycles", 1) == 0 for c in trials), "INVALID_TRIAL_BILLING_TOTAL_CYCLES", "Total cycles for trial billing must be greater than '0'."),
+            (len({c["pricing_scheme"]["fixed_price"]["currency_code"] for c in ordered if c.get("pricing_scheme")}) > 1, "CURRENCY_MISMATCH",
+             "All currency codes in the request should be of similar value.")):
+        if wrong:
+            raise unprocessable(issue, description)
+    if not _price(ordered[-1]):
+        raise malformed("/billing_cycles/0/pricing_scheme/fixed_price/value", "INVALID_PARAMETER_VALUE", "The value of a field is invalid.")
+
+
+def _price(cycle):
+    return Decimal(cycle.get("pricing_scheme", {}).get("fixed_price", {}).get("value", "0"))

@@ -125,8 +125,6 @@ def _components(name):
     if "sale" in schemas:
         schemas["sale"]["required"].remove("parent_payment")
         schemas["sale"]["properties"]["state"]["enum"].append("reversed")
-    for key in [key for key in schemas if key.endswith("-400")]:
-        schemas[key] = {}
     return components
 
 
@@ -182,6 +180,9 @@ def _answer(name, template, method, answer):
     if "content" not in response:
         return [("", "there is no body here")] if answer.body else []
     try:
-        return broken_rules(_rules(name, json.dumps(response["content"]["application/json"]["schema"])), json.loads(answer.body))
+        body = json.loads(answer.body)
     except ValueError:
         return [("", "the body is not JSON")]
+    if answer.status == 401 and set(body) == {"error", "error_description"}:   # the OAuth server's own form, which the files do not have
+        return []
+    return broken_rules(_rules(name, json.dumps(response["content"]["application/json"]["schema"])), body)
