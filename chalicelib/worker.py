@@ -84,8 +84,11 @@ def paypal_event(message, *, deadline):
     for sale in _sales(message, account, kind, name, deadline):
         key = ids.key(account, sale)
         about = message if kind == "sale" else message | {"kind": "sale", "id": sale}
-        if hold := _charged(about, key, account, deadline):
-            _look_at(about, hold.reason, account, deadline, hold=None if message.get("type") == PAID else hold)
+        hold = _charged(about, key, account, deadline)
+        if hold and message.get("type") == PAID:    # nothing is wrong with it: what it paid for is looked at
+            _look_at(message | {"kind": "subscription", "id": ids.parse(hold.reason)[2]}, hold.reason, account, deadline)
+        elif hold:
+            _look_at(about, hold.reason, account, deadline, hold=hold)
     return None
 
 

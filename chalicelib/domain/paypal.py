@@ -109,7 +109,7 @@ class _Facts:
 
     @property
     def on_trial(self):
-        return self._read_at < self._trial_end
+        return max(self.begun, self._read_at) < self._trial_end
 
     @property
     def last_cycle(self):
@@ -119,11 +119,17 @@ class _Facts:
 
     @property
     def paid_until(self):
-        """The end of what was paid, worked out from the last payment or the trial; None when there was neither."""
-        if self.paid_at is not None and self.paid_at >= self._trial_end:
-            return after(self.paid_at, self._regular)
-        trial = self._trial_end if self._trial_end > self.begun else None
-        return trial or (after(self.paid_at, self._regular) if self.paid_at is not None else None)
+        """The end of what was paid, worked out from the last payment or the trial; None when there was neither.
+
+        PayPal charges at ten o'clock (UTC) of a day of its own, not at the hour of the purchase: so as not to be early, to the day's end.
+        """
+        if self._trial_end > max(self.begun, self.paid_at or 0):
+            end = self._trial_end
+        elif self.paid_at is None:
+            return None
+        else:
+            end = after(self.paid_at, self._regular)
+        return -(-end // DAY) * DAY
 
     @property
     def next_payment(self):

@@ -180,7 +180,7 @@ def remembering(known, found, *, fixed=None):
         return _running_out(known, found, fixed)
     if found.status not in _UNPAID:
         return found
-    if known is not None and known.paid_through is not None and not _renewed_since(known, found):
+    if known is not None and _covers(known.paid_through, found):
         found = replace(found, paid_through=known.paid_through, items=tuple(replace(item, start=known.paid_through) for item in found.items))
     since = min((item.start for item in found.items if not item.paid), default=None)
     if known is not None and known.unpaid_since is not None and since is not None:
@@ -190,16 +190,16 @@ def remembering(known, found, *, fixed=None):
 
 def _running_out(known, found, fixed):
     """What PayPal has ended, until the end that was remembered; worked out (`from_paypal`) only where nothing was."""
-    ends = [end for end in (known.paid_through if known and not _renewed_since(known, found) else None, fixed) if end]
+    ends = [end for end in (known and known.paid_through, fixed) if _covers(end, found)]
     end = None if fixed == GIVEN_UP else max(ends) if ends else found.paid_through
     if end is None or end <= found.read_at:
         return replace(found, status="canceled", ended_at=found.ended_at or end, paid_through=end)
     return replace(found, cancel_at=end, paid_through=end, ended_at=None)
 
 
-def _renewed_since(known, found):
-    """True when a payment was made for a later period than the last one known: its end is not the one remembered."""
-    return known.paid_through is None or found.paid_at is not None and found.paid_at > known.paid_through - DAY
+def _covers(end, found):
+    """True for a remembered end that the last payment is for: none was made since for a later period, of which nobody told us."""
+    return bool(end) and (found.paid_at is None or found.paid_at <= end - DAY)
 
 
 def _checkout_status(answer, intent):

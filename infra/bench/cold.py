@@ -18,6 +18,8 @@ PROGRAM = pathlib.Path(__file__).with_name("cold_process.py")
 YARDSTICK = "boto3_client"
 VARIANTS = ("bytecode", "source")
 WITHIN = 60     # seconds
+_HINT = {"v": 2, "event": "WH-BENCH", "type": "BILLING.SUBSCRIPTION.UPDATED", "account": "RKEEPSANDBX22", "kind": "subscription", "id": "I-BENCH",
+         "hint": True}
 
 
 def unpacked(folder, made=None):
@@ -59,7 +61,7 @@ class Firsts:
             "members": [("nothing_changed", self._nothing_changes)],
             "due_sweep": [("nothing_due", lambda: scheduled_event("due_sweep"))],
             "parked_events": [("nothing_parked", lambda: scheduled_event("parked_events"))],
-            "paypal_events": [("hint_for_nobody", lambda: {"Records": [record(json.dumps(HINT))]})],
+            "paypal_events": [("hint_for_nobody", lambda: {"Records": [record(json.dumps(_HINT))]})],
             "sent_events": [("no_account", lambda: scheduled_event("sent_events"))],
         }[function]
 

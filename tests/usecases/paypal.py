@@ -1,7 +1,8 @@
 """PayPal in process: the server sells through it, members buy and change things there, and what it tells is taken in."""
+import json
+
 from infra.local.sandbox.paypal import MERCHANT
-from infra.local.sandbox.paypal_payers import payer_of
-from tests.usecases.product import ADA, DAY, GOLD, SERVER, SILVER
+from tests.usecases.product import ADA, GOLD, SERVER, SILVER
 
 MONTH = {"interval_unit": "MONTH", "interval_count": 1}
 OWNER = "959999999999999999"
@@ -63,12 +64,23 @@ class PayPal:
         """The record whose approval page has this address."""
         return next(sub for sub in self.account.world.all("subscription") if sub["ba_token"] in url)
 
+    def order(self, method, path, wish=None):
+        """What a control call of the sandbox answers."""
+        status, _, content = self.product.paypal.handle(method, f"/_sandbox/{path}", {}, json.dumps(wish or {}).encode())
+        assert status < 300, content
+        return json.loads(content) if content else None
+
     def approves(self, sub, email="ada@canary.example"):
         """The buyer agrees on PayPal's page."""
-        with self.product.paypal._lock:
-            payer_of(self.product.paypal.state, email)
-            self.account.billing.approve(sub, email)
-        return sub["id"]
+        return self.order("POST", f"subscriptions/{sub['id']}/approve", {"email": email})["id"]
+
+    def acts(self, name, action, by="buyer"):
+        """Somebody suspends, activates or cancels it on PayPal's own pages."""
+        return self.order("POST", f"subscriptions/{name}/{action}", {"by": by})
+
+    def fails(self, name, funding="failing"):
+        """The buyer's money cannot be had from now on, or can be again (`good`)."""
+        self.order("PATCH", f"subscriptions/{name}", {"funding": funding})
 
     def buys(self, offer="gold", user=ADA):
         """The member has bought the offer; nothing of it has been delivered. Answers the subscription's id."""
@@ -123,10 +135,6 @@ class PayPal:
         """Where PayPal asks the member to approve the offer anew."""
         from chalicelib import cancel, ports
         return cancel.undo(user=user, subscription_id=name, deadline=ports.wall() + 60)["url"]
-
-    def passes(self, days=0, seconds=0):
-        """Time passes at PayPal and here, nothing is heard, and the sweep runs every hour of the last day."""
-        self.product.advance(days * DAY + seconds)
 
     def shows(self, name, user=ADA):
         """The subscription as the member's profile shows it."""

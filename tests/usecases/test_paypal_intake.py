@@ -9,7 +9,7 @@ import pytest
 from chalicelib import intake, log, settings
 from chalicelib.gateways import paypal_certificates
 from infra.local.sandbox.paypal import MERCHANT
-from tests.usecases.paypal_signer import OTHER, OTHER_WEBHOOK, PAYPAL, SUBSCRIPTION, Signer
+from tests.usecases.paypal_signer import OTHER, OTHER_WEBHOOK, SUBSCRIPTION, Signer
 from tests.usecases.test_paypal_signatures import collision
 
 HERE = f"/webhooks/paypal/{MERCHANT.id}"
