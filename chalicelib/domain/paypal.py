@@ -93,11 +93,13 @@ class _Facts:
 
     @property
     def failing(self):
-        """True while a payment is owed: failures are counted until one succeeds, and one that is tried again is not counted yet."""
+        """True while a payment is owed: failures are counted until one succeeds, and one that is tried again is not counted yet.
+
+        Whether the time of the next try is over says nothing: the try itself may come an hour later.
+        """
         failed = self._billing.get("last_failed_payment")
         again = failed and failed.get("next_payment_retry_time")
-        return self._billing.get("failed_payments_count", 0) > 0 or bool(
-            again and instant(again) > self._read_at and (self.paid_at is None or instant(failed["time"]) > self.paid_at))
+        return self._billing.get("failed_payments_count", 0) > 0 or bool(again and (self.paid_at is None or instant(failed["time"]) > self.paid_at))
 
     @property
     def _trial_end(self):

@@ -146,6 +146,7 @@ def test_what_begins_later_says_when_and_is_paid_through_nothing():
 @pytest.mark.parametrize("billing, status", [
     ({"failed_payments_count": 1}, "past_due"),
     ({"last_failed_payment": {"time": iso(NEXT), "next_payment_retry_time": iso(NEXT + 5 * DAY)}}, "past_due"),
+    ({"last_failed_payment": {"time": iso(NEXT), "next_payment_retry_time": iso(NEXT + DAY - 60)}}, "past_due"),      # the try is late
     ({"last_failed_payment": {"time": iso(NEXT)}}, "active"),                  # nothing is tried again and nothing is counted
     ({"last_failed_payment": {"time": iso(PAID - DAY), "next_payment_retry_time": iso(NEXT + 5 * DAY)}}, "active"),   # paid since
     ({"outstanding_balance": {"value": "5.00", "currency_code": "EUR"}}, "active")])
