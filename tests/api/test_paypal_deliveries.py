@@ -122,6 +122,6 @@ def test_A13_any_other_method_or_spelling_of_the_address_is_the_404_of_an_unknow
     tried += [("POST", path) for path in (
         f"{HERE}/", f"/{HERE}", HERE.replace("/paypal/", "//paypal/"), HERE.lower(), HERE.replace("paypal", "PayPal"), "/webhooks/paypal", "/webhooks/paypal/", "/webhooks/paypal/operator",
         "/webhooks/paypal/ANTHERMERCH22", f"{HERE}x", f"{HERE}/x", f"{HERE}%2f", f"/x/..{HERE}", f"{HERE};x", f"{HERE}%00", "/webhooks/stripe/RKEEPSANDBX22")]
-    assert {(method, path): exactly(instance, method, path, body, headers)[0] for method, path in tried} == dict.fromkeys(tried, 404)
-    assert unknown[:2] == exactly(instance, "POST", "/webhooks/paypal/ANTHERMERCH22", body, headers)[:2] == (404, "application/problem+json")
+    assert unknown[:2] == (404, "application/problem+json")
+    assert {(method, path): exactly(instance, method, path, body, headers) for method, path in tried} == dict.fromkeys(tried, unknown)
     assert paypal.asked(CERTIFICATES) == []
