@@ -87,10 +87,12 @@ def sale_of_refund(account, refund, *, deadline):
 
 
 def sales_of_dispute(account, dispute, *, deadline):
-    """The ids of the sales that this dispute is about, as the seller knows them, or Unknown. There may be none."""
+    """The ids of the sales that this dispute is about, as the seller knows them, or Unknown. There may be none: an empty list is."""
     found = _read(account, f"/v1/customer/disputes/{quote(dispute)}", deadline)
     if isinstance(found, Unknown):
         return found
+    if found.get("dispute_id") != dispute or not isinstance(found.get("disputed_transactions"), list):
+        return Unknown("unreadable")
     told = [one.get("seller_transaction_id") for one in _listed(found, "disputed_transactions")]
     return [sale for sale in told if ids.valid("sale", sale)][:_MOST_SALES]
 
@@ -159,6 +161,8 @@ def _disputes(account, sale, deadline):
     found = _read(account, f"/v1/customer/disputes?disputed_transaction_id={quote(sale)}", deadline)
     if isinstance(found, Unknown):
         return found
+    if not isinstance(found.get("items", []), list):
+        return Unknown("unreadable")
     said = []
     for one in _listed(found, "items"):
         whole = one
