@@ -5,6 +5,7 @@ import re
 from chalicelib import audit, connect, log, ports
 from chalicelib.domain import ids
 from chalicelib.domain.holds import Hold
+from chalicelib.domain.paypal import PAID
 from chalicelib.gateways import paypal, processors, queues
 from chalicelib.gateways.outcomes import OutOfTime, Unknown
 from chalicelib.reconcile import Look, reconcile
@@ -16,7 +17,6 @@ UNKNOWN_TRIES = 12
 CHECKOUT = "checkout"   # the event of our own question about a checkout that was begun: nobody else may ever tell us of it
 CHECKOUT_TRIES = 20     # three and a half hours; PayPal's approval page does not live longer
 NOT_CLAIMED = "not_claimed"
-PAID = "PAYMENT.SALE.COMPLETED"
 LATE_PAYMENT = "checkout.session.async_payment_succeeded"   # a bank debit takes days
 LACKS = {"stripe_404": "unknown_subscription", "paypal_404": "unknown_subscription", "other_mode": "unknown_subscription", "unreadable": "unknown_subscription",
          NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end

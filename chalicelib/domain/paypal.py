@@ -19,6 +19,8 @@ _STATUSES = (*_WAITING, "ACTIVE", "SUSPENDED", *_OVER)
 _TRIAL_SHORT = 30 * 3_600   # so much shorter than its days a trial may be: PayPal counts them in Pacific time, to ten o'clock UTC
 _SOON = 3_600           # what begins within the hour has begun: clocks differ, and approving takes a while
 
+PAID = "PAYMENT.SALE.COMPLETED"     # of a sale nothing else is good news
+
 # What a webhook must tell us of (developer.paypal.com/docs/subscriptions/reference/webhooks, …/disputes/webhooks).
 EVENTS = (*(f"BILLING.SUBSCRIPTION.{what}" for what in ("ACTIVATED", "UPDATED", "EXPIRED", "CANCELLED", "SUSPENDED", "PAYMENT.FAILED")),
           *(f"PAYMENT.SALE.{what}" for what in ("COMPLETED", "REFUNDED", "REVERSED")),
