@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from chalicelib import checkout, ports
+from chalicelib import checkout, ports, view
 from chalicelib.gateways import paypal as gateway
 from chalicelib.problem import Problem
 from chalicelib.store import ledger
@@ -53,16 +53,24 @@ def cancelled(paypal, name):
 # Deaths
 
 def test_fault_12_14_I6_a_cancel_at_the_period_s_end_that_dies_at_any_call_loses_nobody_paid_time_and_the_next_click_goes_on(paypal):
-    for nth, name in lives(paypal, paypal.holder, paypal.clicks):
-        gone = paypal.sub(name)["status"] == "CANCELLED"
-        end = paypal.product.row().subs[paypal.key(name)].paid_through
+    """It was renewed just before, and nobody heard of that."""
+    def begin():
+        name = paypal.holder()
+        paypal.until(paypal.ends(name) + HOUR)
+        begun.append(paypal.ends(name))
+        return name
+
+    begun = []
+    for nth, name in lives(paypal, begin, paypal.clicks):
+        gone, end = paypal.sub(name)["status"] == "CANCELLED", begun[-1]
         paypal.forgets()
         assert later(paypal) == {GOLD}, nth
         if gone:    # known by then where what was paid was stored, or within a day
             paypal.product.advance(DAY)
             assert paypal.swept() == {GOLD} and paypal.product.row().subs[paypal.key(name)].cancel_at == end, nth
         receipt = paypal.clicks(name)
-        assert receipt["next_charge"] == "none" and paypal.sub(name)["status"] == "CANCELLED" and cancelled(paypal, name) == 1, nth
+        assert receipt["next_charge"] == "none" and receipt["access_until"] == view.iso(end), nth
+        assert paypal.sub(name)["status"] == "CANCELLED" and cancelled(paypal, name) == 1, nth
         paypal.product.work()
         assert paypal.product.row().subs[paypal.key(name)].cancel_at == end and None not in [result for _, result in money(paypal, name)], nth
         paypal.until(end - 1)

@@ -201,7 +201,7 @@ def test_fault_43_of_two_disputes_of_one_payment_the_open_one_counts(paypal):
 
 
 @pytest.mark.parametrize("about", [{"disputed_transactions": []}, {"disputed_transactions": None}, {"disputed_transactions": [{}]}, {"disputed_transactions": ["x"]},
-                                   {"disputed_transactions": {"seller_transaction_id": "X"}}, {}])
+                                   {"disputed_transactions": {"seller_transaction_id": "X"}}, {}, {"dispute_id": "PP-OTHER", "disputed_transactions": []}])
 def test_a_dispute_about_nothing_that_can_be_read_strips_nobody_and_comes_to_an_end(paypal, about):
     name = paypal.holder()
     product = paypal.product
@@ -210,7 +210,7 @@ def test_a_dispute_about_nothing_that_can_be_read_strips_nobody_and_comes_to_an_
     product.order("paypal", path="/v1/customer/disputes/PP-R-ODD-1$", times=None, do="answer", status=200, body={"dispute_id": "PP-R-ODD-1", **about})
     assert paypal.says("CUSTOMER.DISPUTE.CREATED", {"dispute_id": "PP-R-ODD-1"}) == 0
     assert product.shown() == {GOLD} and paypal.shows(name)["state"] == "active" and product.row().holds == {}
-    if isinstance(about.get("disputed_transactions"), list):
+    if isinstance(about.get("disputed_transactions"), list) and "dispute_id" not in about:
         assert product.delayed("paypal-events") == waiting, "an empty list is an answer"
     else:
         paypal.comes_again(14)
@@ -269,6 +269,7 @@ def test_the_timeline_and_the_page_say_why(paypal):
     from chalicelib import timeline
     from tests.usecases.product import ADA
     name = paypal.holder()
+    paypal.product.advance(60)
     dispute = disputes(paypal, paypal.sale(name))
     paypal.hears()
     paypal.product.advance(60)
