@@ -97,6 +97,7 @@ def test_fault_42_a_refund_that_is_heard_before_the_purchase_itself_gives_nothin
 
 def test_fault_42_who_cancels_and_gets_the_money_back_has_no_hour_of_it_left_afterwards(paypal):
     """Never read while it was active, so its end is worked out, and rounded up: the hold lasts as long."""
+    paypal.product.advance(14 * HOUR)
     name = paypal.buys()
     paypal.acts(name, "cancel")
     paypal.order("POST", f"sales/{paypal.sale(name)['id']}/refund")
