@@ -120,7 +120,7 @@ def _gateway_response(problem, *, status):
         "responseParameters": {
             "gatewayresponse.header.Content-Type": "'application/problem+json'",
             "gatewayresponse.header.Cache-Control": "'no-store'"},
-        "responseTemplates": {"application/json": json.dumps(body)},
+        "responseTemplates": {"application/json": json.dumps(body, separators=(",", ":"))},  # letter by letter as the product answers
     }
 
 

@@ -871,10 +871,10 @@ SHORTCUTS = {
         MEMBERS + "save": [("*_facts(facts),", WHOLE_SUBS)], MEMBERS + "finish": [("*_facts(facts),", WHOLE_SUBS)]}),
     "the link is written after the request": (a_new_one_while_another_ends, {
         "chalicelib.worker:_identify": [("links.link_subscription(key, ", "dict(")],
-        "chalicelib.worker:stripe_event": [
-            ("reconcile(Look(found.user, found.server, _cause(event, message), subscription=key, hold=hold,\n"
+        "chalicelib.worker:_look_at": [
+            ("reconcile(Look(found.user, found.server, _cause(message[\"event\"], message), subscription=key, hold=hold,\n"
              "                       bound_at=found.made_at), deadline=deadline)",
-             "reconcile(Look(found.user, found.server, event, subscription=key), deadline=deadline); links.link_subscription("
+             "reconcile(Look(found.user, found.server, message['event'], subscription=key), deadline=deadline); links.link_subscription("
              "key, user=found.user, server=found.server, offer=found.offer, account=account, now=ports.now())")]}),
     "after a time-out the lease is released": (the_answer_is_late, {
         ROUND + "_answered": [("return lambda: IN_DOUBT", "return lambda: self.pause(self._later(60))")]}),
@@ -961,10 +961,10 @@ SHORTCUTS = {
                               ("    return row", "    if hold:\n        from dataclasses import replace\n        row = replace(_update(user, server, "
                                "brings, Membership.requested.exists()), lease=row.lease)\n    return row")]}),
     "the event tells what became of the dispute": (the_dispute_is_won, {
-        "chalicelib.worker:stripe_event": [("hold=hold,", "hold=hold and Hold(hold.key, hold.reason, "
+        "chalicelib.worker:_look_at": [("hold=hold,", "hold=hold and Hold(hold.key, hold.reason, "
                                             "dispute='open' if message['type'].endswith('created') else 'over'),")],
         MEMBERS + "request": [("path.set(path | hold.facts())", "path.set(hold.facts())")],
-        ROUND + "_ask": [("return stripe.read_hold(hold, read_at=self.clock, deadline=self.deadline)", "return hold")]}),
+        ROUND + "_ask": [("return processors.of(hold.key).read_hold(hold, read_at=self.clock, deadline=self.deadline)", "return hold")]}),
     "a charge that was asked about once is settled": (the_refund_fails, {
         ROUND + "_in_question": [("if key in self.row.lookups or", "if key in self.row.lookups and not hold.read_at or")]}),
     "a charge that cannot be read counts as untroubled": (disputed_and_not_to_be_read, {

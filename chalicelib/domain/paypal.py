@@ -16,6 +16,7 @@ from chalicelib.domain.subscription import DAY, RUNNING_OUT, SUSPENDED, Item, Su
 _WAITING, _OVER = ("APPROVAL_PENDING", "APPROVED"), ("CANCELLED", "EXPIRED")
 _STATUSES = (*_WAITING, "ACTIVE", "SUSPENDED", *_OVER)
 _LATE = 3 * DAY         # so long after a cancellation a payment may still be booked that was made before it
+_TRIAL_SHORT = 30 * 3_600   # so much shorter than its days a trial may be: PayPal counts them in Pacific time, to ten o'clock UTC
 _SOON = 3_600           # what begins within the hour has begun: clocks differ, and approving takes a while
 
 # What a webhook must tell us of (developer.paypal.com/docs/subscriptions/reference/webhooks, …/disputes/webhooks).
@@ -92,11 +93,13 @@ class _Facts:
 
     @property
     def failing(self):
-        """True while a payment is owed: failures are counted until one succeeds, and one that is tried again is not counted yet."""
+        """True while a payment is owed: failures are counted until one succeeds, and one that is tried again is not counted yet.
+
+        Whether the time of the next try is over says nothing: the try itself may come an hour later.
+        """
         failed = self._billing.get("last_failed_payment")
         again = failed and failed.get("next_payment_retry_time")
-        return self._billing.get("failed_payments_count", 0) > 0 or bool(
-            again and instant(again) > self._read_at and (self.paid_at is None or instant(failed["time"]) > self.paid_at))
+        return self._billing.get("failed_payments_count", 0) > 0 or bool(again and (self.paid_at is None or instant(failed["time"]) > self.paid_at))
 
     @property
     def _trial_end(self):
@@ -136,8 +139,9 @@ class _Facts:
         """While it is active and paid: when the next payment is due, which is the end of what is paid."""
         if self.begun > self._read_at + _SOON:
             return self.begun
-        if self.on_trial:
-            return max(self._trial_end, self._following or 0)
+        if self.on_trial:   # the time told is to the hour, but it may be a lie
+            told = self._following is not None and self._following > max(self.begun + _SOON, self._trial_end - _TRIAL_SHORT)
+            return self._following if told else self._trial_end
         if self._following is not None and self._following > (self.paid_at or self.begun):
             return self._following
         return self.paid_until or after(self.begun, self._regular)
@@ -153,7 +157,10 @@ def _charged(cycle, quantity, *, overridden):
 
 
 def after(moment, cycle, *, times=1):
-    """The instant at which so many of the plan's cycles are over: calendar months and years, a day that is missing being the month's last."""
+    """The instant at which so many of the plan's cycles are over: by the calendar, a day that a month has not being the next one's first.
+
+    PayPal's own rule (its help on recurring payments: the 29th, 30th and 31st).
+    """
     frequency = cycle["frequency"]
     unit, count = frequency["interval_unit"], int(frequency.get("interval_count", 1)) * times
     start = datetime.fromtimestamp(moment, UTC)
@@ -163,7 +170,9 @@ def after(moment, cycle, *, times=1):
         raise ValueError("a unit of time that is not known")
     months = start.year * 12 + start.month - 1 + count * (12 if unit == "YEAR" else 1)
     year, month = divmod(months, 12)
-    return int(start.replace(year=year, month=month + 1, day=min(start.day, monthrange(year, month + 1)[1])).timestamp())
+    if start.day > monthrange(year, month + 1)[1]:
+        year, month, start = *divmod(months + 1, 12), start.replace(day=1)
+    return int(start.replace(year=year, month=month + 1).timestamp())
 
 
 def instant(text):

@@ -22,8 +22,8 @@ from infra.local import aws, demo
 from infra.local.aws import CannotStart
 from infra.local.demo import DORA, GUILD, SUPPORTER
 from infra.local.deployed import AsDeployed, DeployedAws, Stack, local_address
-from infra.local.run import STRIPE_KEY, product_settings, webhook_endpoints
-from infra.local.sandbox import discord, stripe
+from infra.local.run import PAYPAL, STRIPE_KEY, paypal_endpoints, paypal_settings, product_settings, webhook_endpoints
+from infra.local.sandbox import discord, paypal, stripe
 from infra.local.sandbox.clock import SandboxClock
 from infra.local.sandbox.http import serve
 from infra.local.smoke import Walk
@@ -31,7 +31,7 @@ from infra.local.steps import answers, check, epoch, same, step
 from infra.local.walker import WalkFailed, Walker, wait_for
 
 ROLE_WITHIN = 30    # seconds: the first start of a function unpacks 60 MB and imports from it, several at once on two cores
-FUNCTIONS = ("APIHandler", "StripeEvents", "Members", "DueSweep")
+FUNCTIONS = ("APIHandler", "StripeEvents", "PaypalEvents", "Members", "DueSweep")
 
 
 def main(arguments):
@@ -50,13 +50,13 @@ def main(arguments):
 
 
 class Surroundings:
-    """An embedded AWS, both sandboxes and the deployed stack; inside `with` everything answers."""
+    """An embedded AWS, the sandboxes and the deployed stack; inside `with` everything answers."""
 
     def __init__(self, folder, *, speed):
         self.server, self._parts = DeployedAws(speed=speed), contextlib.ExitStack()
-        port = aws.free_port(2)
-        self.stripe_url, self.discord_url = (f"http://{aws.HOST}:{port + n}" for n in range(2))
-        self._folder, self._ports = folder, (port, port + 1)
+        port = aws.free_port(3)
+        self.stripe_url, self.discord_url, self.paypal_url = (f"http://{aws.HOST}:{port + n}" for n in range(3))
+        self._folder, self._ports, self._clock = folder, (port, port + 1, port + 2), SandboxClock()
 
     def __enter__(self):
         try:
@@ -81,12 +81,15 @@ class Surroundings:
         self._parts.callback(self._stop)
         with step("1  an empty AWS that asks for permission starts"):
             self.server.start()
-        settings = product_settings("", self.stripe_url, self.discord_url)
+        at_paypal = paypal.serve(port=self._ports[2], clock=self._clock)   # before the stack: its root is one of the settings
+        self._parts.callback(at_paypal.stop)
+        settings = product_settings("", self.stripe_url, self.discord_url) | paypal_settings(self.paypal_url, at_paypal.sandbox.webhooks.certificates.root)
         settings.pop("PUBLIC_URL")
         with step("1  the package becomes a stack, and again once its address is known"):
             self.stack = Stack(self.server, self._folder, settings)
             self.stack.deploy()
         self._start_sandboxes()
+        at_paypal.sandbox.webhooks.endpoints[:] = paypal_endpoints(local_address(self.server.endpoint, self.url))
         with step("1  demo server and offers, written as an operator does it"):
             aws.use(self.server.endpoint, "local")
             os.environ.update(settings, PUBLIC_URL=self.url)
@@ -100,12 +103,11 @@ class Surroundings:
 
     def _start_sandboxes(self):
         """Stripe and Discord are told where the portal is, as an operator tells them after the first deploy."""
-        clock = SandboxClock()
-        world = discord.DiscordSandbox(clock=clock, app={"redirect_uris": [f"{self.url}/auth/discord/callback"]})
+        world = discord.DiscordSandbox(clock=self._clock, app={"redirect_uris": [f"{self.url}/auth/discord/callback"]})
         self._parts.callback(serve(world.handle, self._ports[1]).stop)
         # Only here is the address another than the public one: the sandbox asks no name service.
         self._parts.callback(stripe.serve(
-            port=self._ports[0], clock=clock, endpoints=webhook_endpoints(local_address(self.server.endpoint, self.url)),
+            port=self._ports[0], clock=self._clock, endpoints=webhook_endpoints(local_address(self.server.endpoint, self.url)),
             api_keys=(STRIPE_KEY,)).stop)
 
     def log_lines(self, function):
@@ -129,7 +131,7 @@ class Rehearsal(Walk):
 
     def all(self):
         """Every step."""
-        for name in ("strict", "pages", "sign_in", "buy", "look", "manage", "cancel_and_undo", "batch", "schedule", "walls", "logs",
+        for name in ("strict", "pages", "sign_in", "buy", "look", "manage", "cancel_and_undo", "batch", "schedule", "walls", "paypal", "logs",
                      "sign_out"):
             getattr(self, name)()
 
@@ -143,7 +145,7 @@ class Rehearsal(Walk):
         with step("1  nothing hides a mistake: roles are enforced, functions see no package but their own"):
             server = self.instance.server
             same(self.get(f"{server.endpoint}/_ministack/health").json().get("auth"), "enabled", "the embedded AWS's permission checks")
-            for module in ("chalice", "botocore", "requests"):
+            for module in ("chalice", "botocore", "requests", "cryptography"):
                 importlib.import_module(module)     # here it is
                 done = subprocess.run([server.bare_python, "-c", f"import {module}"], capture_output=True, check=False)
                 check(b"ModuleNotFoundError" in done.stderr, f"the functions' interpreter does not bring {module} itself")
@@ -240,10 +242,22 @@ class Rehearsal(Walk):
         with step("9  signatures over the bytes as API Gateway hands them on: bad, missing, old, future ones are 400"):
             self._signatures()
 
+    def paypal(self):
+        with step("9  PayPal delivers: the certificate chain is verified by the packaged library, and the event reaches its worker"):
+            order = Walker(*self.urls[:3], self.instance.paypal_url).sandbox.paypal
+            order("POST", "/emit", {"event_type": "BILLING.SUBSCRIPTION.UPDATED", "resource": {"id": "I-REHEARSAL"}})
+            wait_for(lambda: order("GET", "/events")["events"][-1]["attempts"], ROLE_WITHIN, "PayPal has delivered")
+            same(order("GET", "/events")["events"][-1]["attempts"][0]["status"], 200, "what the intake answered")
+            table, key = self.instance.stack.resource("LedgerTable"), {":parked": {"S": f"parked#{PAYPAL.id}"}}
+            wait_for(lambda: self.instance.server.client("dynamodb").query(
+                TableName=table, KeyConditionExpression="subject = :parked", ExpressionAttributeValues=key)["Count"], ROLE_WITHIN,
+                "the worker has it, and parks it: nobody has connected the account")
+            same([line for line in self.instance.log_lines("APIHandler") if "intake_unverified" in line], [], "deliveries that could not be verified")
+
     def logs(self):
         with step("10 each function wrote to its own log, no error but the one made on purpose, no secret, no address of a session"):
             secrets = [value for name, value in os.environ.items() if name in (
-                "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "DISCORD_CLIENT_SECRET", "DISCORD_BOT_TOKEN")]
+                "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "DISCORD_CLIENT_SECRET", "DISCORD_BOT_TOKEN")] + [PAYPAL.secret]
             secrets += [each.value for each in self.dora.browser.session.cookies] + [self.instance.stripe_url]
             for function in FUNCTIONS:
                 said = self.instance.log_lines(function)

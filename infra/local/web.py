@@ -133,7 +133,7 @@ class Handler(ChaliceRequestHandler):
 
     def _send_problem(self, problem):
         headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
-        self._send(problem.status, headers, json.dumps(problem.body()).encode())
+        self._send(problem.status, headers, json.dumps(problem.body(), separators=(",", ":")).encode())
 
     def _send(self, status, headers, body):
         headers = {"Content-Type": "application/json", **headers} if body else dict(headers)

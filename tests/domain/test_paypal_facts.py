@@ -72,8 +72,8 @@ def test_I3_fault_49_an_answer_that_lacks_what_decides_is_unreadable(broken):
 # Until when
 
 @pytest.mark.parametrize("start, unit, count, end", [
-    ("2026-01-31", "MONTH", 1, "2026-02-28"), ("2028-01-31", "MONTH", 1, "2028-02-29"), ("2026-01-31", "MONTH", 3, "2026-04-30"), ("2026-12-15", "MONTH", 1, "2027-01-15"),
-    ("2028-02-29", "YEAR", 1, "2029-02-28"), ("2026-03-28", "WEEK", 2, "2026-04-11"), ("2026-10-24", "DAY", 2, "2026-10-26")])
+    ("2026-01-31", "MONTH", 1, "2026-03-01"), ("2028-01-31", "MONTH", 1, "2028-03-01"), ("2026-01-31", "MONTH", 3, "2026-05-01"), ("2026-11-30", "MONTH", 1, "2026-12-30"), ("2026-12-31", "MONTH", 2, "2027-03-01"), ("2026-12-15", "MONTH", 1, "2027-01-15"),
+    ("2028-02-29", "YEAR", 1, "2029-03-01"), ("2026-03-28", "WEEK", 2, "2026-04-11"), ("2026-10-24", "DAY", 2, "2026-10-26")])
 def test_fault_49_a_cycle_is_of_the_calendar_and_never_thirty_days(start, unit, count, end):
     assert after(at(start), cycle(unit=unit, count=count)) == at(end)
 
@@ -116,6 +116,7 @@ def test_fault_46_a_trial_ends_by_its_own_cycle_whatever_next_billing_time_says(
     cycles = [cycle("TRIAL", "DAY", 7, total=1, price=None), cycle(sequence=2)]
     sub = read(paid=None, following=lie, cycles=cycles, now=PAID + DAY)
     assert (sub.status, sub.paid_through) == ("trialing", PAID + 7 * DAY)
+    assert read(paid=None, following=PAID + 6 * DAY, cycles=cycles, now=PAID + DAY).paid_through == PAID + 6 * DAY     # PayPal's days are Pacific ones
     gone = remembering(sub, read("CANCELLED", paid=None, following=None, cycles=cycles, now=PAID + 2 * DAY))
     assert (gone.status, gone.cancel_at) == ("running_out", PAID + 7 * DAY)
     assert remembering(Subscription(key=KEY), read("CANCELLED", paid=None, following=None, cycles=cycles, now=PAID + 2 * DAY)).cancel_at >= PAID + 7 * DAY
@@ -145,6 +146,7 @@ def test_what_begins_later_says_when_and_is_paid_through_nothing():
 @pytest.mark.parametrize("billing, status", [
     ({"failed_payments_count": 1}, "past_due"),
     ({"last_failed_payment": {"time": iso(NEXT), "next_payment_retry_time": iso(NEXT + 5 * DAY)}}, "past_due"),
+    ({"last_failed_payment": {"time": iso(NEXT), "next_payment_retry_time": iso(NEXT + DAY - 60)}}, "past_due"),      # the try is late
     ({"last_failed_payment": {"time": iso(NEXT)}}, "active"),                  # nothing is tried again and nothing is counted
     ({"last_failed_payment": {"time": iso(PAID - DAY), "next_payment_retry_time": iso(NEXT + 5 * DAY)}}, "active"),   # paid since
     ({"outstanding_balance": {"value": "5.00", "currency_code": "EUR"}}, "active")])

@@ -196,6 +196,22 @@ def test_bodies_are_refused_in_paypals_words_and_noted_as_violations_of_the_requ
     assert shop.sub(key)["status"] == "ACTIVE"
 
 
+@pytest.mark.parametrize(("path", "query", "field", "issue"), [
+    ("/v1/billing/plans", {"page_size": "many"}, "page_size", "INVALID_PARAMETER_SYNTAX"), ("/v1/billing/plans", {"page_size": 21}, "page_size", "INVALID_PARAMETER_SYNTAX"),
+    ("/v1/billing/subscriptions/{key}/transactions", {"start_time": "2026-01-01T00:00:00Z"}, "end_time", "MISSING_REQUIRED_PARAMETER"),
+    ("/v1/billing/subscriptions/{key}/transactions", {"start_time": "2026-02-31T00:00:00Z", "end_time": "2026-03-01T00:00:00Z"}, "start_time", "INVALID_PARAMETER_SYNTAX"),
+    ("/v1/customer/disputes", {"update_time_after": "2026-02-30T00:00:00Z"}, "update_time_after", "INVALID_PARAMETER_SYNTAX")])
+def test_a_query_that_breaks_the_file_or_names_a_day_that_is_not_is_refused(shop, path, query, field, issue):
+    key = shop.buy()
+    shop.control("POST", f"sales/{shop.sales(key)[0]}/dispute")
+    refused = shop.api("GET", path.format(key=key), query, expect=400)["details"][0]
+    assert (refused["field"], refused["issue"], refused["location"]) == (field, issue, "query")
+
+
+def test_a_start_on_a_day_that_is_not_is_refused(shop):
+    assert shop.issue("POST", "/v1/billing/subscriptions", {"plan_id": shop.plan(), "start_time": "2027-02-30T10:00:00Z"}, 400) == "INVALID_PARAMETER_SYNTAX"
+
+
 def test_cancel_takes_the_next_payment_away_for_good_and_comes_once(shop):
     key = shop.buy()
     assert shop.info(key)["next_billing_time"] == "2026-03-01T10:00:00Z"      # the 31st, which February has not

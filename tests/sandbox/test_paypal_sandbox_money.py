@@ -47,7 +47,7 @@ def test_partial_refunds_add_up_and_the_event_names_the_sale_but_no_subscription
 
 def test_a_refund_that_is_too_large_or_of_another_currency_is_refused(shop, sale):
     for amount, name in (({"total": "5.01", "currency": "EUR"}, "REFUND_EXCEEDED_TRANSACTION_AMOUNT"),
-                         ({"total": "1.00", "currency": "USD"}, "REFUND_CURRENCY_MISMATCH")):
+                         ({"total": "1.00", "currency": "USD"}, "REFUND_CURRENCY_MISMATCH"), ({"total": "all", "currency": "EUR"}, "VALIDATION_ERROR")):
         assert shop.api("POST", f"/v1/payments/sale/{sale}/refund", {"amount": amount}, expect=400)["name"] == name
     assert state(shop, sale) == "completed" and shop.events("REFUNDED") == []
 

@@ -190,6 +190,7 @@ def test_a_certificate_of_each_kind_can_be_ordered_and_a_good_one_again(paypal):
         seen[kind] = paypal.pem(certificates.order(kind))
         assert seen[kind][0] == status, kind
     assert len(seen["oversized"][1]) > 64 * 1024 and seen["leaf_only"][1].count(b"BEGIN") == seen["self_signed"][1].count(b"BEGIN") == 1
+    assert certificates.order("good") == certificates.order("good") != certificates.order("new") == certificates.order("good")
     with pytest.raises(NoAnswer):
         paypal.pem(certificates.order("slow"))
     with pytest.raises(BadControl):
@@ -200,7 +201,7 @@ def test_a_certificate_of_each_kind_can_be_ordered_and_a_good_one_again(paypal):
 def test_certificates_and_what_is_to_be_delivered_survive_a_restart(tmp_path):
     before = PayPal(state_file=tmp_path / "paypal.json")
     event, root = before.emits(), before.sandbox.webhooks.certificates.root
-    address = before.sandbox.webhooks.certificates.order("good")
+    address = before.sandbox.webhooks.certificates.order("new")
     before.sandbox.save()
     after = PayPal(state_file=tmp_path / "paypal.json")
     assert after.sandbox.webhooks.certificates.root == root and after.deliveries.pump() == 1

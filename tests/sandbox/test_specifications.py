@@ -9,6 +9,7 @@ from infra.local.sandbox import http, spec
 from infra.local.sandbox.clock import SandboxClock
 from infra.local.sandbox.discord import DiscordSandbox
 from infra.local.sandbox.stripe_params import schema
+from tests.sandbox.paypal_account import Shop
 from tests.sandbox.stripe_account import Account
 
 GUILD, ADA, ROLE = "900000000000000001", "200000000000000002", "300000000000000001"
@@ -269,3 +270,47 @@ def test_an_ordered_answer_stands_for_what_lies_between_and_is_not_judged_a_lost
     with pytest.raises(http.NoAnswer):
         account.sandbox.call("GET", f"/v1/subscriptions/{sub['id']}")
     assert told(found, "place", "rule") == [("", "created is missing")]
+
+
+# PayPal
+
+@pytest.fixture
+def shop(found):
+    return Shop()
+
+
+def test_a_paypal_answer_is_held_to_its_file_with_place_and_rule(shop, found):
+    key = shop.buy()
+    shop.sandbox.account().world.find("subscription", key)["failed"] = 1000
+    shop.sandbox.account().world.find("subscription", key)["status"] = "PAUSED"
+    assert shop.sandbox.call("GET", f"/v1/billing/subscriptions/{key}")[0] == 200
+    assert ("answer", "GET /v1/billing/subscriptions/{id}", "status", "enum") in told(found)
+    assert ("answer", "GET /v1/billing/subscriptions/{id}", "billing_info/failed_payments_count", "maximum: 999") in told(found)
+
+
+@pytest.mark.parametrize(("method", "path", "params", "said"), [
+    ("POST", "/v1/billing/subscriptions/I-1/stop", {}, ("POST of no known path", "", "there is no such operation")),
+    ("GET", "/v1/billing/subscriptions/I-1", {"field": "plan"}, ("GET /v1/billing/subscriptions/{id}", "field", "there is no such query parameter")),
+    ("POST", "/v1/billing/subscriptions/I-1/cancel", {"reason": 5}, ("POST /v1/billing/subscriptions/{id}/cancel", "reason", "type: string")),
+    ("POST", "/v1/billing/subscriptions/I-1/cancel", None, ("POST /v1/billing/subscriptions/{id}/cancel", "body", "is missing")),
+    ("POST", "/v1/notifications/verify-webhook-signature", {"auth_algo": "x"}, ("POST /v1/notifications/verify-webhook-signature", "", "cert_url is missing"))])
+def test_a_paypal_request_that_breaks_its_file_is_noted(shop, found, method, path, params, said):
+    shop.sandbox.call(method, path, params)
+    assert ("request", *said) in told(found) and not [one for one in found if one["side"] == "answer"]
+
+
+def test_a_paypal_request_that_is_no_json_or_a_token_request_that_is_no_form_is_noted(shop, found):
+    shop.sandbox.handle("POST", "/v1/billing/subscriptions", {"Content-Type": "text/plain"}, b"{}")
+    shop.sandbox.handle("POST", "/v1/oauth2/token", {"Content-Type": "application/json"}, b"{}")
+    assert [(one["operation"], one["place"]) for one in found] == [("POST /v1/billing/subscriptions", "content-type"), ("POST /v1/oauth2/token", "content-type")]
+
+
+def test_what_the_paypal_files_forbid_and_real_paypal_does_is_no_violation(shop, found):
+    sale = shop.sales(shop.buy())[0]
+    shop.control("POST", f"sales/{sale}/reverse")
+    key = shop.control("POST", f"sales/{sale}/dispute")["dispute_id"]
+    for path, params in ((f"/v1/payments/sale/{sale}", None), (f"/v1/customer/disputes/{key}", None),
+                         ("/v1/customer/disputes", {"disputed_transaction_id": "NOBODY"})):
+        assert shop.sandbox.call("GET", path, params)[0] == 200
+    assert shop.sandbox.handle("GET", f"/v1/payments/sale/{sale}", {"Authorization": "Bearer wrong"})[0] == 401
+    assert found == []

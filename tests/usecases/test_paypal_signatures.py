@@ -255,7 +255,7 @@ def test_A5_A14_forged_addresses_make_a_few_requests_a_minute_and_push_no_good_c
     assert found == [("Unknown", "status_404")] * 5 + [("Unknown", "too_many_addresses")] * 295 and len(signer.asked) == paypal_certificates.NEW_A_MINUTE
     assert verdict(signer, good, body) == "valid" and len(signer.asked) == paypal_certificates.NEW_A_MINUTE
     signer.time.passes(61)
-    signer.certificates.order("good")
+    signer.certificates.order("new")
     assert verdict(signer, *signer.delivery()) == "valid", "a minute later there is room again"
     assert len(paypal_certificates._bad) <= paypal_certificates.FAILED and len(paypal_certificates._good) == 2
 

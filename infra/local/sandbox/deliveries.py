@@ -5,6 +5,7 @@ paypal_webhooks.py.
 """
 import hashlib
 import threading
+import traceback
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -184,5 +185,8 @@ class Courier:
 
     def _deliver(self, items):
         for item in items:
-            self._deliveries.attempt(item)
+            try:
+                self._deliveries.attempt(item)
+            except Exception:   # it is tried again like one without an answer; but somebody should see why
+                traceback.print_exc()
         self._deliveries.woken.set()

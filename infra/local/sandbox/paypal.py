@@ -24,7 +24,7 @@ from .http import Answer
 from .memory import Kept, Memory
 from .paypal_billing import Billing
 from .paypal_catalog import Catalog
-from .paypal_contract import PayPalContract
+from .paypal_contract import PayPalContract, check_query
 from .paypal_control import Control
 from .paypal_disputes import Disputes
 from .paypal_errors import Refusal, not_found
@@ -150,6 +150,7 @@ class PayPalSandbox(Kept):
         for method, pattern, call in account.routes:
             match = pattern.fullmatch(request.path)
             if match and method == request.method:
+                check_query(request)
                 return self._told(*call(request, *match.groups()))
         raise not_found()
 
@@ -194,11 +195,7 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     endpoints = [Endpoint(given.webhook, MERCHANT.id, MERCHANT.webhook_ids[0])] if given.webhook else []
     running = serve(port=given.port, clock=SandboxClock(given.clock), state_file=given.state, endpoints=endpoints)
-    print(f"PayPal sandbox at {running.url}", flush=True)
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        running.stop()
+    running.until_interrupted("PayPal")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ HTML = "<!DOCTYPE html><html><head><title>PayPal</title></head><body>We'll be ba
 LARGEST = 64 * 1024
 # How the address answers when it is no chain at all, and what else can be wrong with the chain.
 ANSWERS = {"html": lambda: text_answer(HTML, kind="text/html"), "missing": lambda: text_answer("", 404), "error": lambda: text_answer("", 503)}
-KINDS = ("good", "leaf_only", "expired", "not_yet", "wrong_name", "other_environment", "self_signed", "other_root", "authority", "weak", "other_key",
+KINDS = ("good", "new", "leaf_only", "expired", "not_yet", "wrong_name", "other_environment", "self_signed", "other_root", "authority", "weak", "other_key",
          "oversized", "redirect", "slow", *ANSWERS)
 
 
@@ -70,15 +70,22 @@ class Certificates:
         return text_answer(text, kind="application/x-x509-ca-cert")
 
     def order(self, kind):
-        """From now on events are signed with a certificate at a new address, of that kind; `good` is as PayPal's. Answers the address."""
+        """From now on events are signed with a certificate of that kind, at a new address; answers it.
+
+        `new` is a good one, as when PayPal changes its own; `good` the last good one again, where it was.
+        """
         if kind not in KINDS:
             raise BadControl(f"'kind' must be one of {', '.join(KINDS)}")
-        kept, key = self._kept, self._whole["certificates"]["signer_key"]
+        kept = self._kept
+        self._changed()
+        if kind == "good":
+            kept["now"] = kept["good"]
+            return self._url(PATH + kept["good"])
+        key = kept["signer_key"]
         name = "CERT-" + "-".join(draw(self._whole, 8, "0123456789abcdef") for _ in range(3))
         kept["served"][name] = {"name": name, "kind": kind, "key": _text(_rsa(1024)) if kind == "weak" else key}
         kept["served"][name]["pem"] = self._chain(kind, _key(kept["served"][name]["key"]))
-        kept["now"], kept["good"] = name, name if kind == "good" else kept.get("good")
-        self._changed()
+        kept["now"], kept["good"] = name, name if kind == "new" else kept.get("good")
         return self._url(PATH + name)
 
     @property
@@ -89,14 +96,14 @@ class Certificates:
             issuer_made = _made(ISSUER, issuer.public_key(), issuer=(ROOT, root), **long)
             self._whole["certificates"] = {"root": _text(root_made), "issuer": _text(issuer_made), "issuer_key": _text(issuer),
                                            "signer_key": _text(_rsa(2048)), "served": {}, "now": None, "until": self._wall() + YEAR * 86_400}
-            self.order("good")
+            self.order("new")
         return self._whole["certificates"]
 
     def _signer(self):
         kept = self._kept
-        if kept["served"][kept["now"]]["kind"] == "good" and self._wall() > kept["until"] - 86_400:  # PayPal changes its certificate, and its address
+        if kept["served"][kept["now"]]["kind"] == "new" and self._wall() > kept["until"] - 86_400:  # PayPal changes its certificate, and its address
             kept["until"] = self._wall() + YEAR * 86_400
-            self.order("good")
+            self.order("new")
         return kept["served"][kept["now"]]
 
     def _chain(self, kind, key):

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from jsonschema import Draft202012Validator
 
+from .clock import to_epoch
 from .paypal_errors import NOT_WELL_FORMED, Refusal
 from .spec import FORM, Violations, broken_rules, document, formats
 
@@ -23,6 +24,7 @@ ISSUES = {"required": ("MISSING_REQUIRED_PARAMETER", "A required field is missin
           "pattern": ("INVALID_PARAMETER_SYNTAX", "The value of a field does not conform to the expected format."),
           "minimum": ("INVALID_INTEGER_MIN_VALUE", "The integer value of a field is too small."),
           "maximum": ("INVALID_INTEGER_MAX_VALUE", "The integer value of a field is too large.")}
+MISSING, UNKNOWN = "is missing in the query", "there is no such query parameter"
 OTHER_ISSUE = ("INVALID_PARAMETER_VALUE", "The value of a field is invalid.")
 
 
@@ -77,6 +79,24 @@ def body_of(request):
         if details:
             raise _refused(details)
     return body
+
+
+def check_query(request):
+    """Refusal 400 when a query parameter that the operation has is missing or wrong; PayPal does not mind others."""
+    found = operation_of(request.method, request.path)
+    wrong = [(name, rule) for name, rule in _query(found[0], found[2], request) if rule != UNKNOWN] if found else []
+    if wrong:
+        raise _refused([{"field": name, "location": "query", **dict(zip(("issue", "description"), ISSUES["required"] if rule == MISSING else ISSUES["pattern"],
+                                                                        strict=True))} for name, rule in wrong])
+
+
+def instant(text, field, location="body"):
+    """The seconds since the epoch of an instant that the schema let through; Refusal 400 when there is no such day."""
+    try:
+        return int(to_epoch(text))
+    except ValueError:
+        issue, description = ISSUES["pattern"]
+        raise _refused([{"field": field, "location": location, "issue": issue, "description": description}]) from None
 
 
 def _refused(details):
@@ -141,9 +161,9 @@ def _query(name, operation, request):
             value = _typed(given[parameter["name"]], _resolved(name, parameter["schema"]).get("type"))
             yield from ((parameter["name"], rule) for _, rule in broken_rules(_rules(name, json.dumps(parameter["schema"])), value))
         elif parameter.get("required"):
-            yield parameter["name"], "is missing in the query"
+            yield parameter["name"], MISSING
     for unknown in given.keys() - known.keys():
-        yield unknown, "there is no such query parameter"
+        yield unknown, UNKNOWN
 
 
 def _typed(text, kind):

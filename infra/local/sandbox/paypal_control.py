@@ -2,7 +2,6 @@
 
 An order about something with an id finds its merchant by that; others mean the merchant of `?merchant=…`, or the first one.
 """
-import dataclasses
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 
@@ -25,8 +24,6 @@ class Control(ControlCalls):
         self.sandbox = sandbox
         super().__init__((
             ("POST", "emit", self.emit),
-            ("GET", "options", self.show_options),
-            ("PATCH", "options", self.set_options),
             ("GET", "merchants", self.merchants),
             ("POST", "merchants", self.add_merchant),
             ("DELETE", "tokens", self.revoke),
@@ -48,7 +45,7 @@ class Control(ControlCalls):
             ("PATCH", r"disputes/([^/]+)", self.change_dispute),
             ("POST", r"disputes/([^/]+)/resolve", self.resolve),
             *more,
-        ))
+        ), options=sandbox.options)
         self._merchant = None
 
     def answer(self, request):
@@ -78,17 +75,6 @@ class Control(ControlCalls):
             raise BadControl('send {"event_type": text, "resource": anything, "resource_type"?: text, "resource_version"?: text, "summary"?: text}')
         return json_answer(self.account.world.emit(wish["event_type"], wish["resource"], wish.get("resource_type", "subscription"),
                                                    wish.get("resource_version"), wish.get("summary", "")), 201)
-
-    def show_options(self, wish):
-        return json_answer(dataclasses.asdict(self.sandbox.options))
-
-    def set_options(self, wish):
-        """The options (see paypal_world.Options) until the next start."""
-        for name, value in wish.items():
-            if not hasattr(self.sandbox.options, name):
-                raise BadControl(f"no option {name}")
-            setattr(self.sandbox.options, name, value)
-        return self.show_options(wish)
 
     def merchants(self, wish):
         return json_answer({"merchants": [{"id": account.merchant.id, "name": account.merchant.name, "webhook_ids": account.merchant.webhook_ids}

@@ -2,6 +2,7 @@
 from decimal import Decimal
 
 from .clock import to_epoch
+from .paypal_contract import instant
 from .paypal_errors import not_found
 from .paypal_money import v2
 from .paypal_world import LETTERS, iso_ms
@@ -35,7 +36,8 @@ class Disputes:
         """A page of disputes, newest first, cut down to what the list shows."""
         query = request.query
         found = [d for d in reversed(list(self.world.all("dispute"))) if _wanted(d, query)]
-        size, begin = int(query.get("page_size", 10)), int(query.get("next_page_token", "0") or 0)
+        token = query.get("next_page_token", "")
+        size, begin = int(query.get("page_size", 10)), int(token) if token.isascii() and token.isdigit() else 0
         names = ("dispute_id", "create_time", "update_time", "reason", "status", "dispute_state", "dispute_amount", "dispute_life_cycle_stage",
                  "dispute_channel", "seller_response_due_date", "links")
         kept = {name: value for name, value in query.items() if name != "next_page_token"}
@@ -102,9 +104,9 @@ class Disputes:
 def _wanted(dispute, query):
     sale = dispute["disputed_transactions"][0]["seller_transaction_id"]
     return (query.get("disputed_transaction_id", sale) == sale
-            and ("start_time" not in query or to_epoch(dispute["create_time"]) >= to_epoch(query["start_time"]))
-            and ("update_time_after" not in query or to_epoch(dispute["update_time"]) >= to_epoch(query["update_time_after"]))
-            and ("update_time_before" not in query or to_epoch(dispute["update_time"]) <= to_epoch(query["update_time_before"]))
+            and ("start_time" not in query or to_epoch(dispute["create_time"]) >= instant(query["start_time"], "start_time", "query"))
+            and ("update_time_after" not in query or to_epoch(dispute["update_time"]) >= instant(query["update_time_after"], "update_time_after", "query"))
+            and ("update_time_before" not in query or to_epoch(dispute["update_time"]) <= instant(query["update_time_before"], "update_time_before", "query"))
             and _with_state(dispute)["dispute_state"] in query.get("dispute_state", _with_state(dispute)["dispute_state"]).split(","))
 
 

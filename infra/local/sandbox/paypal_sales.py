@@ -1,5 +1,5 @@
 """Sales of a merchant at PayPal in payments v1: what was paid, refunded, reversed. Shapes: docs/sandbox-paypal-notes.md."""
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from . import paypal_money as money
 from .paypal_contract import body_of
@@ -54,7 +54,12 @@ class Sales:
         amount = wish.get("amount")
         if amount and amount["currency"] != sale["amount"]["currency"]:
             raise Refusal(400, "REFUND_CURRENCY_MISMATCH", "Currency of refund must be the same as the currency of the original payment.")
-        refund = self.refund(sale, Decimal(amount["total"]) if amount else None, reason=wish.get("reason"))
+        try:
+            wanted = Decimal(amount["total"]) if amount else None
+        except InvalidOperation:
+            raise Refusal(400, "VALIDATION_ERROR", "Invalid request - see details.", [
+                {"field": "amount.total", "issue": "Must be numeric characters. May also contain decimal point."}]) from None
+        refund = self.refund(sale, wanted, reason=wish.get("reason"))
         return 201, self._detailed(refund, sale)
 
     def refund(self, sale, amount=None, *, reason=None):

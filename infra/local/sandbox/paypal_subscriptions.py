@@ -4,8 +4,8 @@ from urllib.parse import urlencode
 
 from .clock import to_epoch
 from .paypal_billing import CannotPay, final_payment, shown_next
-from .paypal_contract import body_of
-from .paypal_errors import Refusal, malformed, not_found, unprocessable
+from .paypal_contract import body_of, instant
+from .paypal_errors import malformed, not_found, unprocessable
 from .paypal_money import v2
 from .paypal_terms import agreed, shown
 from .paypal_world import iso
@@ -79,7 +79,7 @@ class Subscriptions:
     def _start(self, wish):
         if "start_time" not in wish:
             return self.world.now
-        start = int(to_epoch(wish["start_time"]))
+        start = instant(wish["start_time"], "/start_time")
         if start <= self.world.now:
             raise malformed("/start_time", "INVALID_PARAMETER_VALUE", "Start time must be a valid future date and time.")
         return start
@@ -121,11 +121,7 @@ class Subscriptions:
     def transactions(self, request, key):
         """The sales of the subscription between start_time and end_time."""
         sub = self.find(key)
-        if not {"start_time", "end_time"} <= request.query.keys():
-            raise Refusal(400, "INVALID_REQUEST", malformed("", "", "").body["message"], [
-                {"field": name, "location": "query", "issue": "MISSING_REQUIRED_PARAMETER", "description": "A required field is missing."}
-                for name in ("start_time", "end_time") if name not in request.query])
-        since, until = (to_epoch(request.query[name]) for name in ("start_time", "end_time"))
+        since, until = (instant(request.query[name], name, "query") for name in ("start_time", "end_time"))
         found = [sale for sale in self.world.all("sale") if sale["billing_agreement_id"] == sub["id"] and since <= to_epoch(sale["create_time"]) <= until]
         here = self.world.url(f"{PATH}/{key}/transactions?{urlencode({'start_time': request.query['start_time'], 'end_time': request.query['end_time']})}")
         return 200, {"transactions": [self._transaction(sale) for sale in found], "links": [{"href": here, "rel": "SELF", "method": "GET"}]}

@@ -2,6 +2,7 @@
 
 Shapes: the official file (specs/paypal.webhooks.json). Headers: real deliveries (docs/sandbox-paypal-notes.md).
 """
+import base64
 import json
 import zlib
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ class Webhooks:
         """(method, path pattern, call(wish, *ids)) of the control calls about webhooks."""
         return [("GET", "events", self.show_events), ("POST", "events/([^/]+)/resend", self.resend_now), ("POST", "release", self.release),
                 ("GET", "endpoints", self.show_endpoints), ("PUT", "endpoints", self.set_endpoints), ("POST", "certificates", self.order_certificate),
-                ("GET", "certificates", self.show_root)]
+                ("GET", "certificates", self.show_root), ("POST", "sign", self.sign)]
 
     def show_events(self, wish):
         """Every event with its merchant, its attempts (status 0: no answer) and what is still waiting."""
@@ -239,6 +240,13 @@ class Webhooks:
     def order_certificate(self, wish):
         """Events are signed with another certificate from now on: {"kind": "good", "expired", "html" …}."""
         return json_answer({"address": self.certificates.order(wish.get("kind", "good"))}, 201)
+
+    def sign(self, wish):
+        """The headers of a delivery of these bytes ({"body": base64, "webhook_id"}), which nobody sends: for who wants to send it otherwise."""
+        try:
+            return json_answer({"headers": self.signed(base64.b64decode(wish["body"], validate=True), str(wish["webhook_id"]))})
+        except (KeyError, TypeError, ValueError):
+            raise BadControl("send {\"body\": base64, \"webhook_id\"}") from None
 
     def show_root(self, wish):
         return json_answer({"root": self.certificates.root})

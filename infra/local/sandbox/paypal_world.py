@@ -122,7 +122,7 @@ class World:
         return event
 
     def forget(self):
-        """Events after 30 days with nothing left to deliver, and results of create calls after 72 hours of wall time, are gone."""
+        """Events after 30 days with nothing left to deliver are gone."""
         events, waiting = self.state["objects"]["event"], {item["event"] for item in self.whole["deliveries"]}
         old = iso_ms(self.now - EVENTS_KEPT)
         # Oldest first, and no further: there may be thousands, and every request comes here.

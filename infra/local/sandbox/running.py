@@ -1,4 +1,6 @@
 """A payment sandbox behind a port, with the thread that delivers its webhooks and keeps its state."""
+import threading
+
 from . import http
 from .deliveries import Courier
 
@@ -22,3 +24,11 @@ class Running:
         self.server.stop()
         self.courier.stop()
         self.sandbox.write()
+
+    def until_interrupted(self, name):
+        """Says where it is, and runs until Ctrl+C."""
+        print(f"{name} sandbox at {self.url}", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            self.stop()

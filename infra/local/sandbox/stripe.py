@@ -307,11 +307,7 @@ def main(arguments=None):
         (given.webhook, given.secret, False), (given.connect_webhook, given.connect_secret, True)) for url, secret in zip(urls, held, strict=True)]
     running = serve(port=given.port, clock=SandboxClock(given.clock), state_file=given.state, endpoints=endpoints,
                     api_keys=tuple(given.key or (KEY,)), options=Options(billing_mode=given.billing_mode, final_failure=given.final_failure))
-    print(f"Stripe sandbox at {running.url}", flush=True)
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        running.stop()
+    running.until_interrupted("Stripe")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
 """Orders to the Stripe sandbox under /_sandbox/ beyond those both sandboxes share (clock, requests, faults)."""
-import dataclasses
-
 from .control_calls import ControlCalls
 from .http import Answer, BadControl, json_answer
 from .stripe_billing import OVER, CardDeclined
@@ -27,11 +25,9 @@ class Control(ControlCalls):
             ("POST", "portal_configurations", self.dashboard_configuration),
             ("GET", "endpoints", self.show_endpoints),
             ("PUT", "endpoints", self.set_endpoints),
-            ("GET", "options", self.show_options),
-            ("PATCH", "options", self.set_options),
             *LifeOrders(sandbox, self.live).routes(),
             *sandbox.orders(),
-        ))
+        ), options=sandbox.world.options)
 
     def events(self, wish):
         """Every event with its delivery attempts [{at, status, url}] (status 0: no answer) and what is still waiting."""
@@ -124,17 +120,6 @@ class Control(ControlCalls):
             raise BadControl('send {"endpoints": [{"url": text, "secrets": [text]}]}') from None
         self.sandbox.deliveries.endpoints[:] = fresh
         return self.show_endpoints(wish)
-
-    def show_options(self, wish):
-        return json_answer(dataclasses.asdict(self.world.options))
-
-    def set_options(self, wish):
-        """The account's options (see stripe_world.Options) until the next start."""
-        for name, value in wish.items():
-            if not hasattr(self.world.options, name):
-                raise BadControl(f"no option {name}")
-            setattr(self.world.options, name, tuple(value) if isinstance(value, list) else value)
-        return self.show_options(wish)
 
     def live(self, key):
         """The subscription, which has not ended; Stripe's 404 otherwise."""
