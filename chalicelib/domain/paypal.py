@@ -54,7 +54,8 @@ def from_paypal(key, answer, *, read_at):
 
 def _read(key, facts, read_at):
     if facts.status in _OVER:
-        status = RUNNING_OUT if facts.paid_until or read_at > facts.since + _LATE else "incomplete"
+        sure = facts.paid_until or facts.begun > facts.since or read_at > facts.since + _LATE    # one that never began was never paid
+        status = RUNNING_OUT if sure else "incomplete"
     elif facts.status == "SUSPENDED":
         status = SUSPENDED
     else:
