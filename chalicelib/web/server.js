@@ -133,6 +133,6 @@ function held(mine, offer) {
   if (!sub) return null;
   const [said, kind] = sub.state === "on_hold" ? [T.haveHeld, "is-bad"] : paused(sub) ? [T.havePaused, "is-wait"]
     : sub.status === "suspended" ? [T.haveSuspended, "is-bad"]
-    : ["past_due", "unpaid"].includes(sub.status) ? [T.haveUnpaid, "is-bad"] : [sub.state === "ending" ? T.haveEnding : T.have, ""];
+    : ["past_due", "unpaid"].includes(sub.status) ? [T.haveUnpaid, "is-bad"] : [sub.state !== "ending" ? T.have : T.haveEndingAt[sub.processor] ?? T.haveEnding, ""];
   return el("p", { class: `have ${kind}` }, said);
 }
