@@ -10,6 +10,7 @@ from infra.local.sandbox import spec
 TOGETHER = ("api", "browser", "infra")      # folders whose tests share one running instance or one package
 
 
+@pytest.hookimpl(tryfirst=True)     # pytest-xdist reads the marks in the same hook: after it nobody would
 def pytest_collection_modifyitems(items):
     """On two processes (`make test`) a folder that shares something slow stays on one, any other file too; explorations need not."""
     for item in items:
