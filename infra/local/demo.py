@@ -8,7 +8,7 @@ from infra.local.walker import DECLINED_LATER, Walker, wait_for
 
 GUILD, CAFE = "910000000000000001", "910000000000000002"
 CAFE_ACCOUNT, REGULAR = "acct_1LanternCafe", "920000000000000011"
-PAYPAL_ACCOUNT = MERCHANT.id
+PAYPAL_ACCOUNT, ADA_AT_PAYPAL = MERCHANT.id, "ada@example.org"
 SUPPORTER, VIP, BACKSTAGE, MODERATOR = (f"92000000000000000{n}" for n in range(1, 5))
 OLGA, MIKA, ADA, BEN, CLEO, DORA = (f"93000000000000000{n}" for n in range(1, 7))
 PEOPLE = {OLGA: "Olga", MIKA: "Mika", ADA: "Ada", BEN: "Ben", CLEO: "Cleo", DORA: "Dora"}
@@ -123,6 +123,7 @@ def _joins_with(walker, person, offer_id):
 def _becomes_active(walker):
     """Ada pays for one offer through each processor."""
     _joins_with(walker, ADA, "supporter")
+    walker.paypal_email = ADA_AT_PAYPAL
     walker.buy_with_paypal(GUILD, "backstage")
     wait_for(lambda: set(OFFERS["backstage"]["roles"]) <= walker.sandbox.roles(GUILD, ADA), 15, "Ada holds what she bought with PayPal")
 

@@ -4,7 +4,7 @@ All of them bought on one day, so that one pass of the clock serves them all. Pa
 """
 import time
 
-from infra.local.demo import ADA, GUILD, OFFERS
+from infra.local.demo import ADA, ADA_AT_PAYPAL, GUILD, OFFERS
 from infra.local.steps import answers, check, epoch, same, step
 from infra.local.walker import wait_for
 
@@ -93,6 +93,7 @@ class PayPalWalk:
         with step("P2 shown beside Stripe's in the same form; each is managed where it is paid: PayPal's page lists it"):
             ada = self.walk.walker()
             ada.sign_in(ADA)
+            ada.paypal_email = ADA_AT_PAYPAL
             shown = {one["processor"]: one for one in ada.subscriptions(GUILD)}
             same({name: (set(one), one["state"], one["text"][:9]) for name, one in shown.items()},
                  dict.fromkeys(("stripe", "paypal"), (set(shown["stripe"]), "active", "Renews on")), "both forms")

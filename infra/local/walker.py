@@ -136,7 +136,7 @@ class Walker:
     def __init__(self, product_url, stripe_url, discord_url, paypal_url="", *, seconds=15):
         self.product_url, self.browser = product_url.rstrip("/"), Browser(seconds=seconds)
         self.sandbox = Sandboxes(stripe_url, discord_url, paypal_url, seconds=max(seconds, 60))
-        self._seconds, self._csrf, self.user_id = seconds, None, None
+        self._seconds, self._csrf, self.user_id, self.paypal_email = seconds, None, None, None
 
     # The product
 
@@ -159,7 +159,7 @@ class Walker:
         page = self.browser.submit(page, button="Authorize", user_id=user_id)
         if not page.url.startswith(self.product_url + "/"):
             raise WalkFailed(f"signing in ended at {page.url}")
-        self.user_id = user_id
+        self.user_id, self.paypal_email = user_id, f"user{user_id}@example.org"
         profile = self.profile()
         if profile["member"]["id"] != user_id:
             raise WalkFailed(f"signed in as {profile['member']['id']} instead of {user_id}")
@@ -190,11 +190,6 @@ class Walker:
     def approve(self, url, **fields):
         """The page that comes after agreeing on PayPal's page at `url`."""
         return self.browser.submit(self.browser.open(url), button="Agree & Subscribe", email=self.paypal_email, **fields)
-
-    @property
-    def paypal_email(self):
-        """Who this person is at PayPal."""
-        return f"user{self.user_id}@example.org"
 
     def automatic_payments(self, subscription):
         """PayPal's page of this person's automatic payments, as *Manage* opens it."""

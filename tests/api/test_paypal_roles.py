@@ -99,7 +99,7 @@ def test_fault_3_T12_the_events_of_a_whole_life_in_any_order_and_twice_end_as_pa
     assert shop.role_calls(alive.user_id) == [("PUT", shop.gold, 204)] and shop.dead() == []
 
 
-def test_faults_2_14_every_event_twice_and_late_gives_the_role_once(shop):
+def test_faults_1_2_every_event_twice_and_late_gives_the_role_once(shop):
     shop.sandbox.paypal("POST", "/faults", {"webhook": "SALE", "do": "delay", "seconds": 1, "times": None})
     shop.sandbox.paypal("POST", "/faults", {"webhook": "SUBSCRIPTION", "do": "duplicate", "times": None})
     member = holder(shop)

@@ -4,7 +4,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from infra.local.demo import ADA, GUILD
+from infra.local.demo import ADA, ADA_AT_PAYPAL, GUILD
 from infra.local.walker import wait_for
 from tests.browser.test_profile_page import FAINT, SIDEWAYS, card
 
@@ -38,7 +38,7 @@ def test_an_offer_is_bought_with_either_and_what_is_paid_through_both_is_managed
     expect(page.get_by_role("button", name=re.compile("^Manage"))).to_have_text(["Manage at PayPal", "Manage billing"])
     expect(page.locator(".card", has_text="paid through PayPal")).to_contain_text("Renews on ")
     page.get_by_role("button", name="Manage at PayPal").click()
-    page.get_by_label("Email").fill(f"user{ADA}@example.org")
+    page.get_by_label("Email").fill(ADA_AT_PAYPAL)
     page.get_by_role("button", name="Log In").click()
     expect(page.get_by_role("heading", name="Automatic payments")).to_be_visible()
     expect(page.locator("section")).to_contain_text(NAME)
