@@ -56,7 +56,7 @@ export const T = {
   graceUntil: "The last payment failed. You keep access until ",
   graceThen: "To keep it, change the payment method, or pay the invoice under “Manage billing”.",
   suspendedUntil: "Payments are suspended at PayPal. You keep access until ",
-  gracePaypal: "PayPal tries again by itself. To keep it, see there to what you pay with.",
+  gracePaypal: "PayPal tries again by itself. To be sure, check there what you pay with.",
   suspendedThen: "To keep it, resume them there; if PayPal does not let you, ask the server's owner.",
   graceEnds: "It has been cancelled and ends on ",
   roleState: { held: "Held", pending: "Being set", blocked: "Blocked", ending: "Being removed" },
