@@ -297,9 +297,9 @@ def _undone(sub, already):
 def _cancelled(sub, already, invoice, row, *, said=""):
     """The access end is worked out by the rule that the sweep uses: a failed payment may end it before the period does."""
     until = view.meaning(sub, row.holds.values(), _server(row), now=ports.now())["access_until"]
-    begun = (row.subs[sub.key].starts_at or 0) <= ports.now()
-    access = f"Access until {view.words(until)}." if until else "Access has ended." if begun else "It does not begin."
-    text = f"Next charge: none. {access}{said and ' '}{said}"
+    begins = row.subs[sub.key].starts_at
+    none = "It will not begin." if begins is not None and ports.now() < begins else "Access has ended."
+    text = f"Next charge: none. {f'Access until {view.words(until)}.' if until else none}{said and ' '}{said}"
     if isinstance(invoice, Unknown):
         text, invoice = f"{text} Stripe did not say whether an invoice is still open.", None
     elif invoice:

@@ -67,10 +67,10 @@ def _intend(user, server_id, offer_id, price):
     return intent
 
 
-def _pages(server_id, offer_id):
-    """Where the processor sends the buyer afterwards: (when it was paid, when not)."""
+def _pages(server_id, offer_id, *, anew=False):
+    """Where the processor sends the buyer afterwards: (when it was paid, or approved `anew`; when not)."""
     back = f"{settings.get().public_url}/profile"
-    return f"{back}?bought={offer_id}&server={server_id}", back
+    return f"{back}?{'anew' if anew else 'bought'}={offer_id}&server={server_id}", back
 
 
 def _paypal(server_id, offer_id, price, intent, *, deadline, start_at=None):
@@ -78,7 +78,7 @@ def _paypal(server_id, offer_id, price, intent, *, deadline, start_at=None):
 
     The queue asks PayPal about it for some hours: it drops events, and until one comes nobody here knows of the purchase.
     """
-    success, back = _pages(server_id, offer_id)
+    success, back = _pages(server_id, offer_id, anew=start_at is not None)
     answer = paypal.start_checkout(account=price.account, plan=price.id, intent=intent, start_at=start_at, success_url=success, cancel_url=back, deadline=deadline)
     if not isinstance(answer, Done):
         log.alarm("checkout_failed", account=price.account, why=answer.why)

@@ -72,14 +72,19 @@ def price(server, offer, processor=None):
     """
     known = accounts.read_some({p.account for p in offer.prices} - {OPERATOR})
     meant = [p for p in offer.prices if p.account in server.accounts and processor in (None, p.processor)]
-    for one in meant:
-        account = known.get(one.account)
-        if one.account == OPERATOR or account and account.connected and server.id in account.servers:
-            return one
+    if sold := sellable(server, offer, known, processor):
+        return sold[0]
     if meant:
         raise Problem(409, "account-disconnected", "This cannot be bought at present",
                       "The account that this is paid through is not connected.", "Ask the server's owner to connect it again.")
     return None
+
+
+def sellable(server, offer, known, processor=None):
+    """The offer's prices (of this processor) whose account may be used now, in their order; `known`: {account id: Account}."""
+    def connected(account):
+        return account == OPERATOR or (found := known.get(account)) and found.connected and server.id in found.servers
+    return [p for p in offer.prices if p.account in server.accounts and processor in (None, p.processor) and connected(p.account)]
 
 
 def unreachable(key):

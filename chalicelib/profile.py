@@ -1,8 +1,8 @@
 """The member's one page, from stored state alone: it answers while Stripe, PayPal and Discord are down."""
-from chalicelib import ports, signin, view
+from chalicelib import connect, ports, signin, view
 from chalicelib.domain.ids import OPERATOR
 from chalicelib.domain.offers import Server
-from chalicelib.store import members, servers
+from chalicelib.store import accounts, members, servers
 
 
 def profile(secret, member):
@@ -20,11 +20,12 @@ def profile(secret, member):
 
 
 def offers():
-    """Every visible offer of every server that sells here: what a visitor may see."""
-    known = servers.read_many(servers.directory())
-    return {"servers": [{"id": server.id, "name": server.name, "offers": [_offer(server, offer) for offer in server.offers
-                                                                          if offer.visible and offer.prices]}
-                        for server, _ in known.values() if server is not None]}
+    """Every visible offer of every server that sells here, as far as it can be bought now: what a visitor may see."""
+    found = [server for server, _ in servers.read_many(servers.directory()).values() if server is not None]
+    known = accounts.read_some({account for server in found for account in server.accounts} - {OPERATOR})
+    return {"servers": [{"id": server.id, "name": server.name, "offers": [
+        _offer(server, offer, prices) for offer in server.offers if offer.visible and (prices := connect.sellable(server, offer, known))]}
+        for server in found]}
 
 
 def own_subscription(user, subscription_id):
@@ -40,8 +41,7 @@ def _closed_why(closed, wall):
     return next((one.why for one in closed if one.until > wall), None)
 
 
-def _offer(server, offer):
-    price = next((one for one in offer.prices if one.account in server.accounts), offer.prices[0])     # as checkout chooses
-    return {"id": offer.id, "name": offer.name, "description": offer.description, "price": price.shown(),
-            "processors": list(dict.fromkeys(one.processor for one in offer.prices if one.account in server.accounts)),
+def _offer(server, offer, prices):
+    return {"id": offer.id, "name": offer.name, "description": offer.description, "price": prices[0].shown(),
+            "processors": list(dict.fromkeys(one.processor for one in prices)),
             "roles": [{"id": role, "name": server.role_name(role)} for role in offer.roles]}

@@ -1,4 +1,5 @@
 """How a membership is shown: pure, from stored facts, at a given instant."""
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from chalicelib.domain import money as amounts
@@ -48,20 +49,37 @@ def words(instant):
 def membership(row, server, closed_why, *, now):
     """One server of the profile: its subscriptions, and every role with its real state."""
     wants = rules.wanted(row.subs.values(), row.holds.values(), server, now)
-    shown = [role(row, server, role_id, wants.get(role_id), closed_why)
+    following = _following(row, server, now)
+    shown = [role(row, server, role_id, wants.get(role_id), closed_why, following=following.get(role_id))
              for role_id in sorted(set(wants) | {r for r, known in row.roles.items() if known.state != rules.ABSENT})]
-    read = [sub.read_at for sub in row.subs.values() if sub.read_at and not sub.terminal]
+    read = [sub.read_at for sub in row.subs.values() if sub.read_at and not _is_over(sub, now)]
     return {
         "id": row.server, "name": server.name, "checked_at": iso(row.checked_at),
         "as_of": iso(min(read) if read else row.checked_at), "roles": shown,
-        "subscriptions": [subscription(sub, row.holds.values(), server, now=now) for sub in sorted(
+        "subscriptions": [subscription(sub, row, server, now=now) for sub in sorted(
             row.subs.values(), key=lambda sub: (_is_over(sub, now), -sub.read_at, sub.key))],
         "actions": ["restore"] if wants else [],
     }
 
 
-def role(row, server, role_id, want, closed_why):
-    """held, pending, blocked or ending, why, and until when; `subscriptions` are the reasons it has."""
+def _following(row, server, now):
+    """{role id: instant} from which on a subscription that has not begun yet gives the role; held back ones do not count."""
+    begins = [(role, sub.starts_at) for sub in row.subs.values() if _begins_later(sub, now) for item in sub.items
+              if (b := server.bought(sub, item)) and not held(row.holds.values(), sub.key, b[0], now) for role in b[0].roles]
+    return dict(sorted(begins, key=lambda one: one[1], reverse=True))
+
+
+def _begins_later(sub, now):
+    return sub.status in ("active", "trialing") and sub.starts_at is not None and now < sub.starts_at
+
+
+def role(row, server, role_id, want, closed_why, *, following=None):
+    """held, pending, blocked or ending, why, and until when; `subscriptions` are the reasons it has.
+
+    `following`: when another reason begins that is no reason yet. In time, the role stays: it has no end to be shown.
+    """
+    if want and want.until is not None and following is not None and following <= want.until:
+        want = replace(want, until=None, renews=True, grace=False)
     known = row.roles.get(role_id, rules.Role())
     state, why = _state(known, want, closed_why)
     text, step = WHY.get(why, _OTHER) if why else ("", "")
@@ -87,10 +105,13 @@ def _state(known, want, closed_why):
     return ("blocked", closed_why) if closed_why else ("pending", "working")
 
 
-def subscription(sub, holds, server, *, now):
+def subscription(sub, row, server, *, now):
     """A subscription or purchase in the same form for every processor, with its exact end or renewal instant and what can be done."""
     bought = next((b for item in sub.items if (b := server.bought(sub, item))), None)
-    ends = meaning(sub, holds, server, now=now)
+    ends = meaning(sub, row.holds.values(), server, now=now)
+    can = actions(sub, ends["state"]) + _at_once(sub, server, now)
+    if sub.status == RUNNING_OUT and bought and _goes_on(sub, bought[0], row, server, now):
+        can = [one for one in can if one != "undo"]
     return {
         "id": sub.id, "processor": sub.processor, "kind": "purchase" if is_purchase(sub.key) else "subscription", "status": sub.status,
         "offer": {"id": bought[0].id, "name": bought[0].name} if bought else None,
@@ -100,8 +121,14 @@ def subscription(sub, holds, server, *, now):
         **{name: iso(value) if name.endswith(("_at", "_until")) else value for name, value in ends.items()},
         "ended_at": iso(sub.ended_at), "as_of": iso(sub.read_at) if sub.read_at else None,
         **({"why": _disconnected(sub), "actions": []} if sub.account in server.disconnected and not sub.terminal
-           else {"why": None, "actions": actions(sub, ends["state"]) + _at_once(sub, server, now)}),
+           else {"why": None, "actions": can}),
     }
+
+
+def _goes_on(sub, offer, row, server, now):
+    """True when another subscription to this offer takes over from one that PayPal has ended: it is undone already."""
+    return any(_begins_later(one, now) and any((b := server.bought(one, item)) and b[0].id == offer.id for item in one.items)
+               for one in row.subs.values() if one.key != sub.key)
 
 
 def _is_over(sub, now):
@@ -116,8 +143,8 @@ def _at_once(sub, server, now):
 
 
 def meaning(sub, holds, server, *, now):
-    """{state, text, begins_at, renews_at, ends_at, access_until}: one meaning, worked out by the same rules that the sweep uses."""
-    nothing = {"begins_at": None, "renews_at": None, "ends_at": None, "access_until": None}
+    """{state, text, begins_at, renews_at, ends_at, access_until, paid_until}: one meaning, worked out by the same rules that the sweep uses."""
+    nothing = {"begins_at": None, "renews_at": None, "ends_at": None, "access_until": None, "paid_until": None}
     if sub.status in _WORDS:
         state, text = _WORDS[sub.status]
         return nothing | {"state": state, "text": text}
@@ -184,14 +211,20 @@ def _unpaid(sub, standing, server, now):
     until = max((a.until if a.until is not None else item.end for item, a in standing), default=None)
     text = f"The last payment failed. You keep access until {words(until)}: update your payment method." if until else \
         "The last payment failed and the grace period is over. Update your payment method to get access back."
-    return {"state": "grace" if until else "ended", "text": text, "access_until": until, "ends_at": sub.scheduled_end}
+    return {"state": "grace" if until else "ended", "text": text, "access_until": until, "ends_at": sub.scheduled_end, "paid_until": _paid_until(sub, now)}
+
+
+def _paid_until(sub, now):
+    """Until when what was paid still runs while nothing more is: what a cancellation at PayPal leaves of the access. None when it is over."""
+    until = sub.paid_through if sub.processor == PAYPAL else None
+    return until if until is not None and now < until else None
 
 
 def _suspended(sub, standing, server, now):
     until = max((a.until for _, a in standing), default=None)
     text = f"Payments are suspended at PayPal. You keep access until {words(until)}, unless they are resumed there." if until else \
         "Payments are suspended at PayPal, and there is no access while they are."
-    return {"state": "grace" if until else "ended", "text": text, "access_until": until}
+    return {"state": "grace" if until else "ended", "text": text, "access_until": until, "paid_until": _paid_until(sub, now)}
 
 
 def _running(sub, standing, server, now):
@@ -199,7 +232,7 @@ def _running(sub, standing, server, now):
         return {"state": "active", "text": f"Begins on {words(sub.starts_at)}. Nothing is charged before.", "begins_at": sub.starts_at, "renews_at": sub.starts_at}
     if sub.scheduled:
         end = sub.scheduled_end
-        text = f"Ends on {words(end)}. There is no further charge." if now < end else "Has ended."
+        text = f"Ends on {words(end)}. There is no further charge." if now < end else f"Ended on {words(end)}."
         return {"state": "ending" if now < end else "ended", "text": text, "ends_at": end, "access_until": end}
     renews = min(item.end for item in sub.items)
     text = f"Free trial until {words(renews)}, then the first charge." if sub.status == "trialing" else f"Renews on {words(renews)}."

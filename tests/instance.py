@@ -14,6 +14,7 @@ from infra.local import aws
 from infra.local.walker import Sandboxes
 
 READY_WITHIN = 60
+QUEUES = ("stripe-events", "paypal-events", "members")
 
 
 class Instance:
@@ -111,7 +112,7 @@ class Operator:
 
     def dead(self):
         """The bodies in the dead-letter queues, as texts; they stay there."""
-        return [body for queue in ("stripe-events-dlq", "members-dlq") for body in self._peek(queue)]
+        return [body for queue in QUEUES for body in self._peek(f"{queue}-dlq")]
 
     def _peek(self, queue):
         found = {}
@@ -131,8 +132,8 @@ def quiet(operator, *, seconds=15):
     """Nothing but poison has been to be had from the work queues, or in flight, for a moment: what was set off is done or delayed."""
     end, calm = time.monotonic() + seconds, 0
     while calm < 2:
-        poison = operator.poison - operator.waiting("stripe-events-dlq") - operator.waiting("members-dlq")
-        calm = calm + 1 if operator.waiting("stripe-events") + operator.waiting("members") <= max(poison, 0) else 0
+        poison = operator.poison - sum(operator.waiting(f"{queue}-dlq") for queue in QUEUES)
+        calm = calm + 1 if sum(operator.waiting(queue) for queue in QUEUES) <= max(poison, 0) else 0
         if time.monotonic() > end:
             raise AssertionError("the queues do not get empty")
         time.sleep(0.05)

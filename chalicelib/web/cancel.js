@@ -6,6 +6,7 @@ import { T } from "./texts.js";
 export function askToCancel(server, sub, send) {
   return new Promise((resolve, reject) => {
     const [later, atOnce] = ["cancel", "cancel_now"].map((name) => sub.actions.includes(name));
+    const both = later && atOnce && !endsAnyway(sub) && !sub.begins_at;
     let busy = false, now = !later;
     const reason = el("select", { id: "reason" }, el("option", { value: "" }, T.noReason),
       Object.entries(T.reasons).map(([value, words]) => el("option", { value }, words)));
@@ -17,7 +18,7 @@ export function askToCancel(server, sub, send) {
     const end = (result) => { if (!busy) { dialog.close(); dialog.remove(); resolve(result); } };
     const form = el("form", {},
       el("h2", { id: "cancel-title", tabindex: "-1", autofocus: true }, T.cancelTitle[0], name, T.cancelTitle[1], named(server.name), T.cancelTitle[2]),
-      later && atOnce ? el("fieldset", {}, el("legend", {}, T.cancelWhen), choice(false, T.cancelAtEnd), choice(true, T.cancelAtOnce)) : "", what,
+      both ? el("fieldset", {}, el("legend", {}, T.cancelWhen), choice(false, T.cancelAtEnd), choice(true, T.cancelAtOnce)) : "", what,
       el("label", { for: "reason" }, T.cancelReason), reason,
       el("label", { for: "comment" }, T.cancelComment), comment,
       el("p", { class: "quiet" }, T.cancelShown), failed,
@@ -63,15 +64,19 @@ export function askToCancel(server, sub, send) {
   });
 }
 
+/** At PayPal nothing is left of what is not paid: its grace ends with a cancellation. */
+const endsAnyway = (sub) => sub.processor === "paypal" && sub.state === "grace" && !sub.paid_until;
+
 function consequences(server, sub, now) {
   const gives = server.roles.filter((role) => sub.role_ids.includes(role.id) && role.state !== "ending");
   const stays = gives.filter((role) => role.subscriptions.some((id) => id !== sub.id));
   const goes = gives.filter((role) => !stays.includes(role));
-  const until = sub.state === "on_hold" ? null : sub.renews_at ?? sub.access_until;   // the earliest item ends it
+  const until = sub.state === "on_hold" ? null : sub.paid_until ?? sub.renews_at ?? sub.access_until;   // the earliest item ends it
   const line = (words, list) => list.length > 0 && el("p", {}, words, names(list.map((role) => role.name)), ".");
-  if (now) return [el("p", {}, el("strong", {}, until ? T.cancelNowWhat : T.cancelNowNothing), " ", T.cancelNowCharge), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
+  if (now && !sub.begins_at) return [el("p", {}, el("strong", {}, until ? T.cancelNowWhat : T.cancelNowNothing), " ", T.cancelNowCharge), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
   const paypal = sub.processor === "paypal";
-  if (paypal && sub.state === "grace") return [el("p", {}, T.cancelUnpaid), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
+  if (sub.begins_at) return [el("p", {}, T.cancelUnbegun)];
+  if (endsAnyway(sub)) return [el("p", {}, T.cancelUnpaid), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
   return [
     until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(until)), ". ",
                           paypal ? T.cancelPaypal : sub.state === "grace" ? T.cancelGrace : T.cancelCharge) : el("p", {}, T.cancelNothing),

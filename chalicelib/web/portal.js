@@ -213,14 +213,24 @@ async function cameFromCheckout(offer, server) {
   rolesNow("page", done, buying().flat(), [T.boughtDone, T.boughtBlocked, T.boughtSlow]);
 }
 
+async function cameFromApproval(offer, server) {
+  history.replaceState(null, "", location.pathname);
+  const settled = () => profile.servers.filter((one) => one.id === server).flatMap((one) => one.subscriptions)
+    .some((sub) => sub.offer?.id === offer && sub.begins_at);
+  tell("page", "wait", () => [el("p", {}, T.anew)]);
+  const done = await until(settled);
+  tell("page", done ? "good" : "wait", () => [el("p", {}, done ? T.anewDone : T.anewSlow)]);
+}
+
 async function begin() {
   document.getElementById("zone").textContent = T.zone(zone);
-  const [bought, server] = ["bought", "server"].map((name) => new URLSearchParams(location.search).get(name));
+  const [bought, anew, server] = ["bought", "anew", "server"].map((name) => new URLSearchParams(location.search).get(name));
   const fromStripe = sessionStorage.getItem("at-stripe");
   sessionStorage.removeItem("at-stripe");
   if (!(await start())) return;
   try {
     if (bought) await cameFromCheckout(bought, server);
+    if (anew) await cameFromApproval(anew, server);
     const before = JSON.stringify(profile.servers);
     if (fromStripe) await until(() => JSON.stringify(profile.servers) !== before, BACK_FOR_MS);
   } catch (error) {

@@ -19,7 +19,7 @@ export function group(page, server) {
 function freshness(page, server) {
   const [said, at] = server.subscriptions.length && server.as_of ? [T.lastRead, server.as_of] : [T.lastLooked, server.checked_at];
   if (!at) return null;
-  const old = page.now() - Date.parse(at) > 26 * 3600 * 1000;
+  const old = server.subscriptions.some((sub) => sub.state !== "ended") && page.now() - Date.parse(at) > 26 * 3600 * 1000;
   return el("p", { class: "quiet" }, said, time(at, away(at, page.now())), ". ", old ? el("strong", {}, T.old) : "");
 }
 
@@ -27,7 +27,7 @@ function card(page, server, sub) {
   const id = `title-${sub.id}`;
   const name = sub.offer ? named(sub.offer.name) : T.noOffer;
   return el("article", { id: `card-${sub.id}`, class: `card is-${sub.state}`, "aria-labelledby": id },
-    el("div", { class: "card-top" }, el("h4", { id }, name), badge(sub.state, paused(sub) ? T.state.paused : T.state[sub.state] ?? T.state.unknown)),
+    el("div", { class: "card-top" }, el("h4", { id }, name), badge(sub.state, T.state[word(sub)] ?? T.state.unknown)),
     el("p", { class: "quiet" }, [sub.price ? price(sub.price) : "", T.paidThrough[sub.processor] ?? sub.processor].filter(Boolean).join(" · ")),
     el("p", {}, meaning(page, sub)),
     sub.why ? el("p", { class: "why" }, sub.why.text, " ", T.next, sub.why.next) : null,
@@ -38,6 +38,8 @@ function card(page, server, sub) {
 const paused = (sub) => sub.status === "paused"
   || (["active", "trialing"].includes(sub.status) && ["ending", "ended"].includes(sub.state) && !sub.cancel_scheduled);
 
+const word = (sub) => paused(sub) ? "paused" : sub.status === "suspended" ? sub.status : sub.begins_at ? "later" : sub.state;
+
 /** What the subscription's state means, with its instants in the member's own time. */
 function meaning(page, sub) {
   const when = (iso) => [el("strong", {}, instant(iso)), ` – ${away(iso, page.now())}. `];
@@ -45,15 +47,17 @@ function meaning(page, sub) {
   if (sub.status === "trialing" && sub.renews_at && sub.offer) return [T.trial, when(sub.renews_at), T.trialThen];
   if (sub.kind === "purchase" && sub.access_until) return [T.boughtUntil, when(sub.access_until)];
   if (sub.state === "active" && sub.renews_at && sub.offer) return [T.renews, when(sub.renews_at)];
-  if (sub.state === "ending" && sub.ends_at) return [T.ends, when(sub.ends_at), T.noCharge];
+  if (sub.state === "ending" && sub.ends_at) return [T.ends, when(sub.ends_at), T.noCharge, sub.processor === "paypal" && sub.actions.includes("undo") ? T.goOn : ""];
   if (sub.state === "ending" && sub.access_until && paused(sub)) return [T.voidUntil, when(sub.access_until)];
   if (sub.state === "on_hold" && sub.ends_at) return [sub.text, T.holdEnds, when(sub.ends_at), T.noCharge];
   if (sub.state === "on_hold" && sub.renews_at) return [sub.text, T.holdCharges, when(sub.renews_at), T.holdUnless];
   if (sub.state === "grace" && sub.access_until) {
-    return [sub.status === "suspended" ? T.suspendedUntil : T.graceUntil, when(sub.access_until), sub.ends_at ? [T.graceEnds, instant(sub.ends_at), ". "] : "",
+    if (sub.status === "suspended") return [T.suspendedUntil, when(sub.access_until), T.suspendedThen];
+    return [T.graceUntil, when(sub.access_until), sub.ends_at ? [T.graceEnds, instant(sub.ends_at), ". "] : "",
             sub.processor === "paypal" ? T.gracePaypal : T.graceThen];
   }
-  if (sub.state === "ended" && sub.ended_at) return [T.ended, el("strong", {}, instant(sub.ended_at)), "."];
+  const ended = sub.state === "ended" && (sub.ended_at ?? sub.ends_at);
+  if (ended) return [T.ended, el("strong", {}, instant(ended)), "."];
   return sub.text || T.unknown;
 }
 
@@ -124,9 +128,11 @@ const TAKEN = ["active", "trialing", "past_due", "suspended", "paused", "unpaid"
 const taken = (sub) => TAKEN.includes(sub.status) || (sub.status === "bought" && sub.state === "active") || (sub.status === "running_out" && sub.state === "ending");
 
 function held(mine, offer) {
-  const sub = mine.find((one) => one.offer?.id === offer.id && taken(one));
+  const had = mine.filter((one) => one.offer?.id === offer.id && taken(one));
+  const sub = had.find((one) => one.state !== "ending") ?? had[0];
   if (!sub) return null;
   const [said, kind] = sub.state === "on_hold" ? [T.haveHeld, "is-bad"] : paused(sub) ? [T.havePaused, "is-wait"]
-    : ["past_due", "suspended", "unpaid"].includes(sub.status) ? [T.haveUnpaid, "is-bad"] : [sub.state === "ending" ? T.haveEnding : T.have, ""];
+    : sub.status === "suspended" ? [T.haveSuspended, "is-bad"]
+    : ["past_due", "unpaid"].includes(sub.status) ? [T.haveUnpaid, "is-bad"] : [sub.state !== "ending" ? T.have : T.haveEndingAt[sub.processor] ?? T.haveEnding, ""];
   return el("p", { class: `have ${kind}` }, said);
 }

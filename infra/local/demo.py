@@ -3,10 +3,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
+from infra.local.sandbox.paypal import MERCHANT
 from infra.local.walker import DECLINED_LATER, Walker, wait_for
 
 GUILD, CAFE = "910000000000000001", "910000000000000002"
 CAFE_ACCOUNT, REGULAR = "acct_1LanternCafe", "920000000000000011"
+PAYPAL_ACCOUNT, ADA_AT_PAYPAL = MERCHANT.id, "ada@example.org"
 SUPPORTER, VIP, BACKSTAGE, MODERATOR = (f"92000000000000000{n}" for n in range(1, 5))
 OLGA, MIKA, ADA, BEN, CLEO, DORA = (f"93000000000000000{n}" for n in range(1, 7))
 PEOPLE = {OLGA: "Olga", MIKA: "Mika", ADA: "Ada", BEN: "Ben", CLEO: "Cleo", DORA: "Dora"}
@@ -15,21 +17,21 @@ OFFERS = {  # prices in cents, a month unless it is paid once
     "supporter": {"name": "Supporter", "description": "Keeps the lights on. You get the Supporter role.",
                   "roles": [SUPPORTER], "amount": 500},
     "backstage": {"name": "Backstage pass", "description": "Behind the scenes, and the VIP lounge: two roles.",
-                  "roles": [VIP, BACKSTAGE], "amount": 1200, "cancel_now": True},
+                  "roles": [VIP, BACKSTAGE], "amount": 1200, "cancel_now": True, "grace_days": 14, "paypal": True},
     "founder": {"name": "Founder", "description": "Paid once: the Supporter role for good.", "roles": [SUPPORTER], "amount": 9000,
                 "interval": "once"},
 }
 
 
 def seed(instance):
-    """The server, its offers and its members are there: Ada active, Ben cancelled at period end, Cleo past due, Dora new.
+    """The server, its offers and its members are there: Ada active (at Stripe and PayPal), Ben cancelled at period end, Cleo past due, Dora new.
 
-    `instance` has `url`, `stripe_url` and `discord_url`, and the product's settings are in this process's environment.
+    `instance` has `url`, `stripe_url`, `discord_url` and `paypal_url`, and the product's settings are in this process's environment.
     """
-    urls = instance.url, instance.stripe_url, instance.discord_url
+    urls = instance.url, instance.stripe_url, instance.discord_url, instance.paypal_url
     walkers = {person: Walker(*urls) for person in (ADA, BEN, CLEO)}
     furnish_discord(walkers[ADA].sandbox)
-    register_server(instance.stripe_url)
+    register_server(walkers[ADA].sandbox)
     open_cafe(walkers[ADA].sandbox, instance.stripe_url)
     with ThreadPoolExecutor(3) as pool:  # three people at once: the start stays short
         for done in [pool.submit(road, walkers[person]) for person, road in
@@ -48,25 +50,35 @@ def furnish_discord(sandbox):
     sandbox.discord("PUT", f"/guilds/{GUILD}/members/{MIKA}/roles/{MODERATOR}")
 
 
-def register_server(stripe_url):
-    """The product knows the server and its offers, each with a price made at Stripe.
+def register_server(sandbox):
+    """The product knows the server and its offers, each with a price made at Stripe; where there is a PayPal sandbox, one with a plan there too.
 
-    Written to the store, as an operator does it: owners have no page for it yet.
+    Written to the store, as an operator does it: owners have no page for it yet. The PayPal account is Olga's, connected as
+    `python -m chalicelib.operate connect` does it.
     """
-    from chalicelib import settings
+    from chalicelib import connect, ports, settings
     from chalicelib.store import servers
 
     key = settings.get().stripe_api_key
     offers = {}
     for order, (offer_id, offer) in enumerate(OFFERS.items()):
         interval = offer.get("interval", "month")
-        price = make_price(stripe_url, key, name=offer["name"], amount=offer["amount"], interval=interval)
+        price = make_price(sandbox.stripe_url, key, name=offer["name"], amount=offer["amount"], interval=interval)
+        paid = [("operator", price)] + ([(PAYPAL_ACCOUNT, make_plan(sandbox, offer))] if sandbox.paypal_url and offer.get("paypal") else [])
         offers[offer_id] = {"name": offer["name"], "description": offer["description"], "roles": offer["roles"], "order": order,
-                            "cancel_now": offer.get("cancel_now", False),
-                            "prices": [{"account": "operator", "id": price, "amount": offer["amount"], "currency": "eur", "interval": interval}]}
+                            **{policy: offer[policy] for policy in ("cancel_now", "grace_days") if policy in offer},
+                            "prices": [{"account": account, "id": one, "amount": offer["amount"], "currency": "eur", "interval": interval}
+                                       for account, one in paid]}
     servers.write(GUILD, {
         "name": "Pixel Guild", "offers": offers, "role_names": ROLES, "accounts": ["operator"],
         "terms_url": "https://pixel-guild.example/terms", "privacy_url": "https://pixel-guild.example/privacy"})
+    if sandbox.paypal_url:
+        connect.connect(server_id=GUILD, account=PAYPAL_ACCOUNT, owner=OLGA, deadline=ports.wall() + 60)
+
+
+def make_plan(sandbox, offer):
+    """The id of a new monthly plan at PayPal, which is suspended when a payment and its retries failed."""
+    return sandbox.paypal("POST", "/plans", {"name": offer["name"], "price": f"{offer['amount'] / 100:.2f}", "threshold": 1})["id"]
 
 
 def open_cafe(sandbox, stripe_url):
@@ -109,7 +121,11 @@ def _joins_with(walker, person, offer_id):
 
 
 def _becomes_active(walker):
+    """Ada pays for one offer through each processor."""
     _joins_with(walker, ADA, "supporter")
+    walker.paypal_email = ADA_AT_PAYPAL
+    walker.buy_with_paypal(GUILD, "backstage")
+    wait_for(lambda: set(OFFERS["backstage"]["roles"]) <= walker.sandbox.roles(GUILD, ADA), 15, "Ada holds what she bought with PayPal")
 
 
 def _cancels(walker):

@@ -26,7 +26,8 @@ from infra.local.run import PAYPAL, STRIPE_KEY, paypal_endpoints, paypal_setting
 from infra.local.sandbox import discord, paypal, stripe
 from infra.local.sandbox.clock import SandboxClock
 from infra.local.sandbox.http import serve
-from infra.local.smoke import Walk, answers, check, epoch, same, step
+from infra.local.smoke import Walk
+from infra.local.steps import answers, check, epoch, same, step
 from infra.local.walker import WalkFailed, Walker, wait_for
 
 ROLE_WITHIN = 30    # seconds: the first start of a function unpacks 60 MB and imports from it, several at once on two cores
@@ -92,8 +93,9 @@ class Surroundings:
         with step("1  demo server and offers, written as an operator does it"):
             aws.use(self.server.endpoint, "local")
             os.environ.update(settings, PUBLIC_URL=self.url)
-            demo.furnish_discord(Walker(self.url, self.stripe_url, self.discord_url).sandbox)
-            demo.register_server(self.stripe_url)
+            sandbox = Walker(self.url, self.stripe_url, self.discord_url).sandbox
+            demo.furnish_discord(sandbox)
+            demo.register_server(sandbox)
 
     def _stop(self):
         with step("-- everything is gone"):

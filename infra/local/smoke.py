@@ -24,7 +24,9 @@ import requests
 
 from infra.local import demo
 from infra.local.demo import ADA, BACKSTAGE, BEN, CLEO, DORA, GUILD, MIKA, MODERATOR, OFFERS, SUPPORTER, VIP
-from infra.local.walker import DECLINED_LATER, GOOD_CARD, Refused, WalkFailed, Walker, wait_for
+from infra.local.smoke_paypal import PayPalWalk
+from infra.local.steps import answers, check, epoch, same, step
+from infra.local.walker import DECLINED_LATER, GOOD_CARD, WalkFailed, Walker, wait_for
 
 ROOT = pathlib.Path(__file__).parents[2]
 READY_WITHIN, ROLE_WITHIN, SWEEP_WITHIN = 60, 5, 20  # seconds
@@ -114,47 +116,6 @@ def five_free_ports():
     raise WalkFailed("there are no five free ports in a row")
 
 
-@contextlib.contextmanager
-def step(name):
-    """Prints the step's time when it is done; a failure inside names the step."""
-    begun = time.monotonic()
-    try:
-        yield
-    except BaseException:
-        print(f"  {time.monotonic() - begun:6.2f} s  {name}  <-- here", flush=True)
-        raise
-    print(f"  {time.monotonic() - begun:6.2f} s  {name}", flush=True)
-
-
-def check(right, what):
-    """WalkFailed, naming what is wrong, unless `right`."""
-    if not right:
-        raise WalkFailed(what)
-
-
-def same(got, wanted, what):
-    """WalkFailed with both values unless they are equal."""
-    check(got == wanted, f"{what}: {got!r} instead of {wanted!r}")
-
-
-def epoch(text):
-    """Seconds since the epoch of an instant in the API's form."""
-    check(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", text or ""), f"{text!r} is no instant in UTC with a Z")
-    return datetime.fromisoformat(text).timestamp()
-
-
-def answers(status, call):
-    """The problem document of a call that is refused with that status."""
-    try:
-        call()
-    except Refused as refused:
-        same(refused.status, status, f"the status of {refused}")
-        same(refused.problem.get("status"), status, f"the status inside the problem of {refused}")
-        check(refused.problem.get("title"), f"{refused} has a title")
-        return refused.problem
-    raise WalkFailed(f"a call that must answer {status} succeeded")
-
-
 class Walk:
     """The steps, in order; Dora walks, the others are there to be left alone."""
 
@@ -162,7 +123,7 @@ class Walk:
 
     def __init__(self, instance):
         self.instance = instance
-        self.urls = instance.url, instance.stripe_url, instance.discord_url
+        self.urls = instance.url, instance.stripe_url, instance.discord_url, instance.paypal_url
         self.dora = self.walker()
         self.sandbox = self.dora.sandbox
         self.sub = None
@@ -170,7 +131,7 @@ class Walk:
     def all(self):
         """Every step."""
         for name in ("ready", "sign_in", "buy", "look", "manage", "cancel_and_undo", "renew_fail_recover", "end_exactly",
-                     "leave_and_come_back", "switch_refund_dispute", "end_at_once_and_buy_once", "walls", "specifications", "restart", "specifications"):
+                     "leave_and_come_back", "switch_refund_dispute", "end_at_once_and_buy_once", "paypal", "walls", "specifications", "restart", "specifications"):
             getattr(self, name)()
 
     # Small words
@@ -214,7 +175,7 @@ class Walk:
 
     def ready(self):
         with step("1  demo data: Ada active, Ben cancelled, Cleo past due; the public list; 404 and 401 are problem JSON"):
-            self.holds(SUPPORTER, user=ADA)
+            self.holds(SUPPORTER, VIP, BACKSTAGE, user=ADA)
             self.holds(SUPPORTER, user=BEN)
             self.holds(VIP, BACKSTAGE, user=CLEO)
             offers = {o["id"]: o for s in self.dora.servers() if s["id"] == GUILD for o in s["offers"]}
@@ -373,7 +334,7 @@ class Walk:
         with step("7  others: Ben's cancelled subscription and Cleo's unpaid one have ended, Ada's goes on, Mika's role is hers"):
             self.holds(user=BEN, seconds=SWEEP_WITHIN)
             self.holds(user=CLEO, seconds=SWEEP_WITHIN)
-            self.holds(SUPPORTER, user=ADA)
+            self.holds(SUPPORTER, VIP, BACKSTAGE, user=ADA)
             self.holds(MODERATOR, user=MIKA)
         with step("7  cancelled, and no webhook tells of the end: the sweep takes the role at the instant, not before"):
             end = epoch(self.dora.cancel(self.sub)["access_until"])
@@ -463,9 +424,17 @@ class Walk:
             self.dora.buy(GUILD, "backstage")
             self.holds(SUPPORTER, *OFFERS["backstage"]["roles"])
 
+    def paypal(self):
+        """The second processor, by people of its own."""
+        self.through_paypal = PayPalWalk(self)
+        self.through_paypal.all()
+
     def walls(self):
         with step("9  bad, missing, old, future signatures: 400; somebody else's subscription: 404; no token: 403; odd fields: 400"):
             self._signatures()
+            for merchant, status in ((demo.PAYPAL_ACCOUNT, 400), (demo.PAYPAL_ACCOUNT[::-1], 404)):
+                url = f"{self.urls[0]}/webhooks/paypal/{merchant}"
+                same(self.walker().browser.session.post(url, json={"event_type": "SMOKE"}, timeout=10).status_code, status, f"an unsigned delivery for {merchant}")
             ada = self.walker()
             ada.sign_in(ADA)
             others = ada.subscriptions(GUILD)[0]["id"]
@@ -495,7 +464,8 @@ class Walk:
 
     def specifications(self):
         with step("   every request, answer and event held to the official specifications"):
-            same([ask("GET", "/violations")["violations"] for ask in (self.sandbox.stripe, self.sandbox.discord)], [[], []], "violations")
+            same([ask("GET", "/violations")["violations"] for ask in (self.sandbox.stripe, self.sandbox.discord, self.sandbox.paypal)],
+                 [[], [], []], "violations")
 
     def restart(self):
         with step("10 a restart: who is signed in, what is shown and who holds what stay as they were"):
@@ -514,6 +484,7 @@ class Walk:
             sub = next(s["id"] for s in self.dora.subscriptions(GUILD) if s["state"] == "active" and s["kind"] == "subscription")
             self.dora.cancel(sub)
             self.dora.undo(sub)
+            self.through_paypal.goes_on()
 
 
 def _without_times(shown):

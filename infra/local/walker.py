@@ -31,11 +31,11 @@ class Page(HTMLParser):
         self.feed(response.text)
         self.text = " ".join(" ".join(self._words).split())
 
-    def form(self, button=None):
-        """The form with a button of that text or value (without `button`: the first form)."""
+    def form(self, button=None, *, containing=""):
+        """The form with a button of that text or value (without `button`: the first form) whose address contains `containing`."""
         for form in self.forms:
-            if button is None or any(button.lower() in (value or "").lower() or button.lower() in text.lower()
-                                     for _, value, text in form["buttons"]):
+            if containing in form["action"] and (button is None or any(
+                    button.lower() in (value or "").lower() or button.lower() in text.lower() for _, value, text in form["buttons"])):
                 return form
         raise WalkFailed(f"{self.url} has no form with a button {button!r}: {self.text[:300]}")
 
@@ -111,9 +111,9 @@ class Browser:
         """The page at `url`. WalkFailed when it is an error page."""
         return self._shown(self.session.get(url, timeout=self._seconds))
 
-    def submit(self, page, *, button=None, **fields):
+    def submit(self, page, *, button=None, containing="", **fields):
         """The page that comes after sending a form of `page` with that button pressed and these fields filled in."""
-        form = page.form(button)
+        form = page.form(button, containing=containing)
         data = {**form["fields"], **fields}
         for name, value, text in form["buttons"]:
             if name and (button is None or button.lower() in (value or "").lower() or button.lower() in text.lower()):
@@ -136,7 +136,7 @@ class Walker:
     def __init__(self, product_url, stripe_url, discord_url, paypal_url="", *, seconds=15):
         self.product_url, self.browser = product_url.rstrip("/"), Browser(seconds=seconds)
         self.sandbox = Sandboxes(stripe_url, discord_url, paypal_url, seconds=max(seconds, 60))
-        self._seconds, self._csrf, self.user_id = seconds, None, None
+        self._seconds, self._csrf, self.user_id, self.paypal_email = seconds, None, None, None
 
     # The product
 
@@ -159,7 +159,7 @@ class Walker:
         page = self.browser.submit(page, button="Authorize", user_id=user_id)
         if not page.url.startswith(self.product_url + "/"):
             raise WalkFailed(f"signing in ended at {page.url}")
-        self.user_id = user_id
+        self.user_id, self.paypal_email = user_id, f"user{user_id}@example.org"
         profile = self.profile()
         if profile["member"]["id"] != user_id:
             raise WalkFailed(f"signed in as {profile['member']['id']} instead of {user_id}")
@@ -177,8 +177,28 @@ class Walker:
 
     def buy(self, server_id, offer_id, card=GOOD_CARD):
         """The offer is bought with that card at Stripe's page; answers the page that the buyer was sent back to."""
-        url = self.call("POST", "/api/v1/checkout-sessions", {"server_id": server_id, "offer_id": offer_id})["url"]
-        return self.pay(url, card)
+        return self.pay(self.begin(server_id, offer_id), card)
+
+    def begin(self, server_id, offer_id, **processor):
+        """The address of the hosted page where the offer is paid; `processor="paypal"`, or the offer's first one."""
+        return self.call("POST", "/api/v1/checkout-sessions", {"server_id": server_id, "offer_id": offer_id, **processor})["url"]
+
+    def buy_with_paypal(self, server_id, offer_id, **fields):
+        """The offer is approved at PayPal's page (`funding="failing"`: with money that cannot be had); the page that comes after."""
+        return self.approve(self.begin(server_id, offer_id, processor="paypal"), **fields)
+
+    def approve(self, url, **fields):
+        """The page that comes after agreeing on PayPal's page at `url`."""
+        return self.browser.submit(self.browser.open(url), button="Agree & Subscribe", email=self.paypal_email, **fields)
+
+    def automatic_payments(self, subscription):
+        """PayPal's page of this person's automatic payments, as *Manage* opens it."""
+        page = self.browser.open(self.portal_session(subscription))
+        return self.browser.submit(page, button="Log In", email=self.paypal_email) if page.has_button("Log In") else page
+
+    def at_paypal(self, subscription, button, **fields):
+        """The page that comes after pressing that button beside the subscription on PayPal's page of automatic payments."""
+        return self.browser.submit(self.automatic_payments(subscription), button=button, containing=f"/{subscription}/", **fields)
 
     def pay(self, url, card=GOOD_CARD, **fields):
         """Checkout at `url` is paid with that card (`method="sepa_debit"`: by bank debit, which takes days); the page that comes after."""
@@ -226,6 +246,10 @@ class Walker:
     def undo(self, subscription):
         """The receipt of taking a cancellation back."""
         return self.call("POST", f"/api/v1/subscriptions/{subscription}/undo", {})["receipt"]
+
+    def go_on(self, subscription):
+        """The address at PayPal where it is approved anew, which is how a cancellation there is taken back."""
+        return self.call("POST", f"/api/v1/subscriptions/{subscription}/undo", {})["url"]
 
     def restore(self, server_id):
         """The text that says that the roles are being looked at."""

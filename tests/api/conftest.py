@@ -2,7 +2,7 @@
 import pytest
 
 from tests.api.town import Sender, Town
-from tests.instance import Instance, Operator
+from tests.instance import QUEUES, Instance, Operator
 
 SPEED = "90"    # a sweep about every 0.7 s, a failed message again after 4 s
 
@@ -22,9 +22,9 @@ def operator(instance):
 
 @pytest.fixture(scope="session", autouse=True)
 def poison(operator):
-    """What no worker can use is in both queues from the beginning, so that all other tests run beside it; answers its texts."""
+    """What no worker can use is in each queue from the beginning, so that all other tests run beside it; answers its texts."""
     messages = ["not JSON", "[]", '{"v":99}', '{"v":1}', '{"v":1,"user":"1#2","server":"x","account":"operator","subscription":"sub_1#x","event":"evt_1"}', "[" * 5_000]
-    for queue in ("stripe-events", "members"):
+    for queue in QUEUES:
         for message in messages:
             operator.send(queue, message)
             operator.poison += 1
@@ -40,12 +40,13 @@ def forgetting(instance):
 
 @pytest.fixture
 def sandbox(instance):
-    """Yield the controls of both sandboxes; faults that a test ordered are gone after it, held webhooks are on their way."""
+    """Yield the controls of the sandboxes; faults that a test ordered are gone after it, held webhooks are on their way."""
     controls = instance.sandboxes()
     yield controls
-    controls.stripe("DELETE", "/faults")
-    controls.discord("DELETE", "/faults")
-    controls.stripe("POST", "/release", {})
+    for order in (controls.stripe, controls.discord, controls.paypal):
+        order("DELETE", "/faults")
+    for order in (controls.stripe, controls.paypal):
+        order("POST", "/release", {})
 
 
 @pytest.fixture

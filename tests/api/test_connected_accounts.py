@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from infra.local import aws
-from infra.local.run import CONNECT_WEBHOOK_SECRET, STRIPE_KEY, WEBHOOK_SECRET
+from infra.local.run import CONNECT_WEBHOOK_SECRET, STRIPE_KEY, WEBHOOK_SECRET, paypal_settings
 from infra.local.walker import wait_for
 from tests.api.town import api, is_problem
 from tests.instance import quiet
@@ -41,7 +41,8 @@ def operate(town, *arguments):
     """(exit code, the last line) of the operator's command against the instance."""
     from tests.usecases.product import ENVIRONMENT
     environment = {**ENVIRONMENT, "PATH": os.environ["PATH"], "STRIPE_API_BASE": town.instance.stripe_url, "STRIPE_API_KEY": STRIPE_KEY, "AWS_ENDPOINT_URL": town.instance.aws_url,
-                   "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": aws.REGION, "CLOCK_URL": f"{town.instance.stripe_url}/_sandbox/clock"}
+                   "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": aws.REGION, "CLOCK_URL": f"{town.instance.stripe_url}/_sandbox/clock",
+                   "PUBLIC_URL": town.instance.url, **paypal_settings(town.instance.paypal_url, town.sandbox.paypal("GET", "/certificates")["root"])}
     done = subprocess.run([sys.executable, "-m", "chalicelib.operate", *arguments], cwd=aws.ROOT, env=environment, text=True, capture_output=True, timeout=60)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout.splitlines()[-1])

@@ -91,7 +91,11 @@ class Town:
         """Nothing here is due any more: what the next test's moved clock sets off is its own."""
         for user in self.people:
             for key in (self.operator.membership(user, self.id) or {}).get("subs", {}):
-                _, account, name = key.split(":")
+                processor, account, name = key.split(":")
+                if processor == "paypal":
+                    if self.sandbox.paypal("GET", f"/subscriptions/{name}")["status"] in ("ACTIVE", "SUSPENDED"):
+                        self.sandbox.paypal("POST", f"/subscriptions/{name}/cancel")
+                    continue
                 api(self.instance, "DELETE", f"/v1/subscriptions/{name}", {}, account=account)
 
 
@@ -99,7 +103,7 @@ class Person(Walker):
     """A Walker of one town, with what tests ask most."""
 
     def __init__(self, town):
-        super().__init__(town.instance.url, town.instance.stripe_url, town.instance.discord_url)
+        super().__init__(town.instance.url, town.instance.stripe_url, town.instance.discord_url, town.instance.paypal_url)
         self.town, self.subscription_id = town, None
 
     def sign_in(self, user_id):
@@ -112,7 +116,7 @@ class Person(Walker):
         """As a Walker does; an address that opens a session of the hosted pages is remembered."""
         answer = super().call(method, path, body, headers=headers)
         if isinstance(answer, dict) and answer.get("url"):
-            never_logged.add(answer["url"].rsplit("/", 1)[1].partition("#")[0])
+            never_logged.add(answer["url"].rsplit("/", 1)[1].partition("#")[0].rpartition("=")[2])
         return answer
 
     def buys(self, offer):

@@ -41,11 +41,11 @@ def instance(chromium, tmp_path_factory):
 
 @pytest.fixture
 def sandbox(instance):
-    """Yield the controls of both sandboxes; faults that a test ordered are gone after it."""
-    controls = Sandboxes(instance.stripe_url, instance.discord_url)
+    """Yield the controls of the sandboxes; faults that a test ordered are gone after it."""
+    controls = Sandboxes(instance.stripe_url, instance.discord_url, instance.paypal_url)
     yield controls
-    controls.stripe("DELETE", "/faults")
-    controls.discord("DELETE", "/faults")
+    for order in (controls.stripe, controls.discord, controls.paypal):
+        order("DELETE", "/faults")
 
 
 @pytest.fixture
@@ -115,10 +115,20 @@ class Visitor:
         self.page.get_by_role("button", name="Pay and subscribe").click()
         self.page.wait_for_url(f"{self.instance.url}/profile**")
 
-    def bought(self, offer="Supporter"):
+    def approve(self):
+        """Agreed on PayPal's page, and the browser is back on ours."""
+        self.page.get_by_label("Email of your PayPal account").fill(f"user{self.user}@example.org")
+        self.page.get_by_role("button", name="Agree & Subscribe").click()
+        self.page.wait_for_url(f"{self.instance.url}/profile**")
+
+    def bought(self, offer="Supporter", *, paypal=False):
         """Signed in, the offer bought and its role held, as the page says; answers the subscription's id."""
         self.sign_in()
-        self.buy(offer)
+        if paypal:
+            self.page.get_by_role("button", name=f"Buy {offer} with PayPal").click()
+            self.approve()
+        else:
+            self.buy(offer)
         self.page.get_by_text("Your payment is confirmed and you hold").wait_for()
         return self.page.locator(".card[id^=card-]").first.get_attribute("id").removeprefix("card-")
 

@@ -240,6 +240,16 @@ def test_fault_53_what_only_a_disconnected_account_sells_cannot_be_bought_and_sa
     assert (refused.value.status, refused.value.code) == (409, "account-disconnected") and refused.value.next_step and seen.stripe() == []
 
 
+def test_what_only_a_disconnected_account_sells_is_not_for_sale_in_the_public_list_for_one_read_more(product, shop, call):
+    def listed():
+        return [offer["id"] for server in call("GET", "/api/v1/servers").json()["servers"] for offer in server["offers"]]
+    assert "gold" in listed()
+    shop.disconnect()
+    with product.counted() as seen:
+        assert "gold" not in listed()
+    assert seen.dynamodb() == {"Query servers": 1, "BatchGetItem servers": 2}
+
+
 def test_a_customer_is_used_again_within_its_own_account_only(product):
     shop, other = Shop(product, A), Shop(product, B)
     shop.furnish()

@@ -277,6 +277,39 @@ def test_undo_is_a_new_subscription_that_begins_when_the_old_one_ends_and_charge
     assert len([sale for sale in paypal.account.world.all("sale") if sale["billing_agreement_id"] == new["id"]]) == 1
 
 
+def test_what_goes_on_already_has_no_undo_any_more_and_its_roles_no_end(product, paypal):
+    name = paypal.holder()
+    paypal.clicks(name)
+    paypal.hears()
+    assert "undo" in paypal.shows(name)["actions"] and role(product)["until"] == paypal.shows(name)["ends_at"] and not role(product)["renews"]
+    new = paypal.approves(paypal.of(paypal.undoes(name)))
+    paypal.hears()
+    assert "undo" not in paypal.shows(name)["actions"] and role(product)["until"] is None and role(product)["renews"]
+    receipt = paypal.clicks(new)
+    assert receipt["access_until"] is None and receipt["text"] == "Next charge: none. It will not begin."
+    paypal.hears()
+    assert paypal.sub(new)["status"] == "CANCELLED" and paypal.shows(new)["state"] == "ended" and product.shown() == {GOLD}
+    assert role(product)["until"] == paypal.shows(name)["ends_at"] and "undo" in paypal.shows(name)["actions"]
+
+
+def test_what_has_ended_says_when_and_is_not_waited_for_any_more(product, paypal):
+    name = paypal.holder()
+    end = paypal.clicks(name)["access_until"]
+    paypal.hears()
+    until(product, paypal, instant(end))
+    product.sweep()
+    product.advance(40 * DAY)
+    shown = paypal.shows(name)
+    assert shown["state"] == "ended" and end in (shown["ends_at"], shown["ended_at"]) and shown["text"].startswith("Ended on ")
+
+
+def role(product):
+    """Gold, as Ada's profile shows it."""
+    from chalicelib import profile
+    from chalicelib.store.sessions import Member
+    return next(role for role in profile.profile("secret", Member(ADA, "Ada"))["servers"][0]["roles"] if role["id"] == GOLD)
+
+
 def test_undo_is_refused_for_what_is_not_cancelled_has_ended_or_goes_on_already(product, paypal):
     name = paypal.holder()
     with pytest.raises(Problem, match="not-cancelled"):
@@ -391,12 +424,26 @@ def test_suspended_by_hand_the_paid_time_and_the_grace_run_and_activation_is_acc
     assert product.shown() == {GOLD} and paypal.shows(name)["status"] == "active"
 
 
+def test_who_cancels_what_is_suspended_within_the_paid_time_keeps_that_time_as_the_profile_has_said(product, paypal):
+    name = paypal.holder()
+    end = renewal(product, name)
+    paypal.acts(name, "suspend")
+    paypal.hears()
+    assert paypal.shows(name)["paid_until"] == end != paypal.shows(name)["access_until"]
+    assert paypal.clicks(name)["access_until"] == end
+    paypal.hears()
+    until(product, paypal, instant(end) - 1)
+    assert swept(product) == {GOLD}
+    until(product, paypal, instant(end))
+    assert swept(product) == set()
+
+
 def test_who_cancels_while_nothing_is_paid_is_told_that_access_ends_at_once(product, paypal):
     name = paypal.holder()
     end = instant(renewal(product, name))
     paypal.fails(name)
     until(product, paypal, end + DAY)
-    assert swept(product) == {GOLD}
+    assert swept(product) == {GOLD} and paypal.shows(name)["state"] == "grace" and paypal.shows(name)["paid_until"] is None
     receipt = paypal.clicks(name)
     assert receipt["access_until"] is None and receipt["next_charge"] == "none" and "Access has ended" in receipt["text"]
     paypal.hears()
