@@ -972,7 +972,7 @@ SHORTCUTS = {
     "a charge that cannot be read counts as refunded": (the_charge_cannot_be_read, {
         ROUND + "_fetch": [("self.unasked.append(hold.key)", "self.holds[hold.key] = replace(hold, amount=1, refunded=1)")]}),
     "an open dispute is not asked about again": (a_dispute_is_won_unseen, {
-        ROUND + "_in_question": [("or hold.unsettled and hold.reason in {sub.key for sub in self.facts}", "")]}),
+        ROUND + "_in_question": [("or hold.asked_again(self.clock) and hold.reason in {sub.key for sub in self.facts}", "")]}),
     "only events tell of a purchase's refund": (a_purchase_is_refunded_unseen, {
         ROUND + "_in_question": [("if key and (sub.troubled or key in self.row.holds):", "if False:")]}),
     "charges are not asked again before a strip": (one_is_won_before_the_other_is_opened, {
