@@ -2,6 +2,7 @@
 import contextlib
 
 from chalicelib import log, ports
+from chalicelib.domain.paypal import PAID
 from chalicelib.gateways.outcomes import Done, InDoubt, Refused
 from chalicelib.store import ledger
 
@@ -38,8 +39,11 @@ def park_unmapped(row, unmapped, *, at):
 
 
 def park_event(message, why, *, at, intent=""):
-    """The event is kept with all that is needed to send it again, and somebody is told. `intent`: which one it names."""
-    row_id = f"{why}:{message['id']}"
+    """The event is kept with all that is needed to send it again, and somebody is told. `intent`: which one it names.
+
+    One row for all events of a kind about a thing: they mean the same. That a payment was made is another row than that it went back.
+    """
+    row_id = f"{why}:{message['id']}{':paid' if (message.get('kind'), message.get('type')) == ('sale', PAID) else ''}"
     data = {"why": why, "message": message} | ({"intent": intent} if intent else {})
     if ledger.park(account=message["account"], row_id=row_id, at=at, data=data):
         log.alarm("parked", why=why, kind=message.get("type", ""))

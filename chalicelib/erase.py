@@ -7,7 +7,7 @@ from chalicelib import cancel, ports, problem
 from chalicelib.domain import ids
 from chalicelib.domain import plan as rules
 from chalicelib.domain.offers import Server
-from chalicelib.gateways import queues
+from chalicelib.gateways import processors, queues
 from chalicelib.problem import Problem
 from chalicelib.store import members, servers, sessions
 
@@ -56,9 +56,10 @@ def _still_paid(lost):
 
 
 def _stuck(stuck):
-    return Problem(409, "account-disconnected", "Something cannot be cancelled here", f"The Stripe account is not connected for: {_named(stuck)}. "
+    where = " or ".join(sorted({processors.name(sub.key) for _, _, sub in stuck}))
+    return Problem(409, "account-disconnected", "Something cannot be cancelled here", f"The {where} account is not connected for: {_named(stuck)}. "
                    "Nothing was cancelled and nothing erased.",
-                   "Ask the server's owner: they can cancel it in their Stripe Dashboard, or connect the account again.")
+                   f"Ask the server's owner: they can cancel it at {where}, or connect the account again.")
 
 
 def _named(found):

@@ -114,7 +114,9 @@ class _Round:
         for key, known in self.row.subs.items():
             if rules.over(known, self.server, self.clock):
                 self.subs[key] = known
-            elif isinstance(found := self._read(key), Unknown):
+            elif isinstance(found := self._read(key), Unknown) and known.terminal:     # it never comes back, whatever cannot be read now
+                self.subs[key] = known
+            elif isinstance(found, Unknown):
                 log.alarm("subscription_unknown", user=self.row.user, server=self.row.server, why=found.why)
                 self.unread.append(known)
             else:
@@ -136,9 +138,9 @@ class _Round:
         return processors.of(hold.key).read_hold(hold, read_at=self.clock, deadline=self.deadline)
 
     def _in_question(self):
-        """The charges to ask about: as requested; while a dispute is open; and what a purchase's own reading shows troubled."""
+        """The charges to ask about: as requested; while a dispute is open or the money is back; and what a purchase's own reading shows troubled."""
         found = {key: hold for key, hold in self.row.holds.items()
-                 if key in self.row.lookups or hold.unsettled and hold.reason in {sub.key for sub in self.facts}}
+                 if key in self.row.lookups or hold.asked_again(self.clock) and hold.reason in {sub.key for sub in self.facts}}
         for sub in self.facts:
             key = ids.key(sub.account, sub.charge) if sub.charge else None
             if key and (sub.troubled or key in self.row.holds):

@@ -13,8 +13,9 @@ from chalicelib.problem import Problem
 from chalicelib.store import accounts
 
 FIRST_SECONDS = 3 * 86_400      # how far back the first time: as long as PayPal tries to deliver
-OVERLAP_SECONDS = 600           # an event may appear in the list later than its own instant
-WINDOW_SECONDS = 86_400         # of the list that is read before the cursor moves: what is cut short is read again
+LONGEST_SECONDS = 29 * 86_400   # PayPal's list goes back 30 days; what is older the daily look has found
+OVERLAP_SECONDS = 1_800         # an event may appear in the list later than its own instant, and our clock may be minutes ahead of PayPal's
+WINDOW_SECONDS = 21_600         # of the list that is read before the cursor moves: what is cut short is read again
 SPENT_SHARE = 0.8
 MARGIN_SECONDS = 3
 
@@ -45,7 +46,7 @@ def run(*, remaining, limit):
 def _follow(account, counts, *, deadline):
     """The cursor of this account stands at now, or as far as could be read."""
     now, before = ports.now(), accounts.sent_until(account)
-    since = now - FIRST_SECONDS if before is None else before
+    since = now - FIRST_SECONDS if before is None else max(before, now - LONGEST_SECONDS)
     while since < now:
         until = min(since + WINDOW_SECONDS, now)
         if not _send(account, since - OVERLAP_SECONDS, until, counts, deadline):

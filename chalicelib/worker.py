@@ -5,6 +5,7 @@ import re
 from chalicelib import audit, connect, log, ports
 from chalicelib.domain import ids
 from chalicelib.domain.holds import Hold
+from chalicelib.domain.paypal import PAID
 from chalicelib.gateways import paypal, processors, queues
 from chalicelib.gateways.outcomes import OutOfTime, Unknown
 from chalicelib.reconcile import Look, reconcile
@@ -16,9 +17,9 @@ UNKNOWN_TRIES = 12
 CHECKOUT = "checkout"   # the event of our own question about a checkout that was begun: nobody else may ever tell us of it
 CHECKOUT_TRIES = 20     # three and a half hours; PayPal's approval page does not live longer
 NOT_CLAIMED = "not_claimed"
-PAID = "PAYMENT.SALE.COMPLETED"
 LATE_PAYMENT = "checkout.session.async_payment_succeeded"   # a bank debit takes days
-LACKS = {"stripe_404": "unknown_subscription", "paypal_404": "unknown_subscription", "other_mode": "unknown_subscription", NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end
+LACKS = {"stripe_404": "unknown_subscription", "paypal_404": "unknown_subscription", "other_mode": "unknown_subscription", "unreadable": "unknown_subscription",
+         NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end
 MARGIN_SECONDS = 3      # what is left of the function's time after the last outside call
 
 
@@ -230,7 +231,7 @@ def _park(message, why, *, intent=""):
 def _again(message, why, *, intent=""):
     """The same message comes again later, for as long as the processor cannot be asked: a wait fills no dead letters.
 
-    What the processor still does not know after about two hours is parked, and so is a charge whose purchase nobody has told us of
+    What the processor still does not know after about two hours, or answers in a way that nobody can read, is parked, and so is a charge whose purchase nobody has told us of
     by then: no outage looks like that. A checkout that nobody has approved is forgotten, and a hint comes twelve times at most.
     """
     tries = min(int(message.get("tries", 0)), CHECKOUT_TRIES)

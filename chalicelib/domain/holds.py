@@ -11,6 +11,7 @@ from chalicelib.domain.subscription import Unreadable
 REFUND_POLICIES = FULL, ANY, NEVER = "full", "any", "never"
 DISPUTE_POLICIES = HOLD, IGNORE = "hold", "ignore"
 REFUNDED, DISPUTED, CHARGED_BACK = "refunded", "disputed", "charged_back"
+BACK = "back"   # instead of a dispute: the processor took the money back, and may return it without a word
 
 # docs.stripe.com/api/disputes/object: the warning_… statuses are inquiries, in which no money has been taken back.
 _OPEN, _LOST = ("needs_response", "under_review"), ("lost",)
@@ -20,7 +21,7 @@ _HARMLESS = ("won", "prevented", "warning_needs_response", "warning_under_review
 @dataclass(frozen=True)
 class Hold:
     """What is known of one charge: `reason` the key of what it paid for, `until` the end of the period it paid for (None: no
-    period), `amount` and `refunded` in the currency's smallest unit, `dispute` "", open, lost or over. `read_at` 0: not asked yet;
+    period), `amount` and `refunded` in the currency's smallest unit, `dispute` "", open, lost, over or BACK. `read_at` 0: not asked yet;
     `unread_since`: the first read in a row that failed, or 0.
     """
     key: str
@@ -34,8 +35,12 @@ class Hold:
 
     @property
     def unsettled(self):
-        """True while its dispute is open: it is asked about with every look at the member."""
+        """True while its dispute is open."""
         return self.dispute == "open"
+
+    def asked_again(self, now):
+        """True while it is asked about with every look at the member: it may change, and nobody would tell."""
+        return self.unsettled or self.dispute == BACK and (self.until is None or now < self.until)
 
     @property
     def troubles(self):

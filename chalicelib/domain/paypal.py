@@ -10,14 +10,16 @@ from calendar import monthrange
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from chalicelib.domain.holds import BACK
 from chalicelib.domain.money import smallest
 from chalicelib.domain.subscription import DAY, RUNNING_OUT, SUSPENDED, Item, Subscription, Unreadable
 
 _WAITING, _OVER = ("APPROVAL_PENDING", "APPROVED"), ("CANCELLED", "EXPIRED")
 _STATUSES = (*_WAITING, "ACTIVE", "SUSPENDED", *_OVER)
-_LATE = 3 * DAY         # so long after a cancellation a payment may still be booked that was made before it
 _TRIAL_SHORT = 30 * 3_600   # so much shorter than its days a trial may be: PayPal counts them in Pacific time, to ten o'clock UTC
 _SOON = 3_600           # what begins within the hour has begun: clocks differ, and approving takes a while
+
+PAID = "PAYMENT.SALE.COMPLETED"     # of a sale nothing else is good news
 
 # What a webhook must tell us of (developer.paypal.com/docs/subscriptions/reference/webhooks, …/disputes/webhooks).
 EVENTS = (*(f"BILLING.SUBSCRIPTION.{what}" for what in ("ACTIVATED", "UPDATED", "EXPIRED", "CANCELLED", "SUSPENDED", "PAYMENT.FAILED")),
@@ -39,8 +41,8 @@ def approved(answer):
 def from_paypal(key, answer, *, read_at):
     """The normal form of a PayPal subscription object (a dict) with its plan inside. Raises Unreadable.
 
-    Active: active, trialing, or past_due while payments fail; suspended; incomplete until it is approved, and while one that was
-    cancelled at once has no payment yet; ended: running_out, with its end still to be remembered.
+    Active: active, trialing, or past_due while payments fail; suspended; incomplete until it is approved; ended: running_out, with
+    its end still to be remembered.
     """
     try:
         if answer["id"] != key.rsplit(":", 1)[1]:
@@ -54,8 +56,7 @@ def from_paypal(key, answer, *, read_at):
 
 def _read(key, facts, read_at):
     if facts.status in _OVER:
-        sure = facts.paid_until or facts.begun > facts.since or read_at > facts.since + _LATE    # one that never began was never paid
-        status = RUNNING_OUT if sure else "incomplete"
+        status = RUNNING_OUT
     elif facts.status == "SUSPENDED":
         status = SUSPENDED
     else:
@@ -63,7 +64,7 @@ def _read(key, facts, read_at):
     good = status in ("active", "trialing")
     until = facts.next_payment if good else facts.paid_until
     start = facts.paid_at or facts.begun if good or status == RUNNING_OUT else facts.paid_until or facts.since
-    begins = facts.begun if good and facts.begun > read_at + _SOON else None
+    begins = facts.begun if status != RUNNING_OUT and facts.begun > read_at + _SOON else None
     return Subscription(
         key=key, status=status, customer=facts.payer, read_at=read_at, paid_at=facts.paid_at, starts_at=begins,
         items=(Item(facts.plan, start, until or start, charged=facts.charged),),
@@ -81,7 +82,8 @@ class _Facts:
         self.status, self.plan = answer["status"], answer["plan_id"]
         self.payer = (answer.get("subscriber") or {}).get("payer_id") or ""
         self.begun = max(instant(answer["create_time"]), instant(answer.get("start_time") or answer["create_time"]))
-        self.since = instant(answer.get("status_update_time") or answer["create_time"])
+        changed = answer.get("status_update_time")     # it moves with each payment too, but not any more once it has ended
+        self.since = instant(changed) if changed else self.begun
         self.charged = _charged(self._regular, answer.get("quantity") or "1", overridden=answer.get("plan_overridden") is True)
         paid = self._billing.get("last_payment")
         self.paid_at = instant(paid["time"]) if paid else None
@@ -127,6 +129,8 @@ class _Facts:
 
         PayPal charges at ten o'clock (UTC) of a day of its own, not at the hour of the purchase: so as not to be early, to the day's end.
         """
+        if self.paid_at is None and self.status in _OVER and self.since < self.begun:
+            return None     # cancelled before it began, so its trial never did either
         if self._trial_end > max(self.begun, self.paid_at or 0):
             end = self._trial_end
         elif self.paid_at is None:
@@ -189,8 +193,12 @@ def period_end(sale, answer, *, read_at):
     try:
         facts, paid = _Facts(answer, read_at), instant(sale["create_time"])
         end = facts._trial_end if paid < facts._trial_end else after(paid, facts._regular)
-        following = facts._following
-        return following if following and paid < following <= end + 7 * DAY else end
+        if facts.paid_at is not None and facts.paid_at > paid + _SOON:  # the next one has been paid since: there this period ended
+            return min(end, facts.paid_at)
+        following, spare = facts._following, min(7 * DAY, (end - paid) // 2)
+        if following and paid < following <= end + spare:
+            return following
+        return -(-end // DAY) * DAY if facts.status in _OVER else end   # not before access ends by `paid_until`
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, StopIteration) as error:
         raise Unreadable(f"a sale or subscription of an unknown shape ({type(error).__name__})") from None
 
@@ -208,7 +216,8 @@ def hold_from_paypal(hold, sale, disputes, *, read_at):
         if state not in (*_GONE, *_THERE, "partially_refunded"):
             raise Unreadable("a state of a sale that is not known")
         refunded = amount if state in _GONE else 1 if state == "partially_refunded" else 0
-        return replace(hold, amount=amount, refunded=refunded, dispute=_dispute(disputes), read_at=read_at, unread_since=0)
+        back = BACK if state in ("reversed", "denied") else ""
+        return replace(hold, amount=amount, refunded=refunded, dispute=_dispute(disputes) or back, read_at=read_at, unread_since=0)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Unreadable(f"a sale of an unknown shape ({type(error).__name__})") from None
 

@@ -6,7 +6,8 @@ that a call of ours may have left behind, `absent` is every other role ever touc
 from dataclasses import dataclass, replace
 
 from chalicelib.domain.holds import held
-from chalicelib.domain.subscription import BOUGHT, DAY, RUNNING_OUT, access, instants
+from chalicelib.domain.ids import PAYPAL
+from chalicelib.domain.subscription import BOOKED_LATE, BOUGHT, DAY, RUNNING_OUT, access, instants
 
 HELD, MAY, ABSENT = "held", "may", "absent"
 GRANT, STRIP = "grant", "strip"
@@ -96,10 +97,12 @@ def _length(want):
 
 def over(sub, server, now):
     """True when nothing can come of it any more, so that it need not be read again: it has ended for good, or, bought once,
-    its days are over.
+    its days are over. What was cancelled at PayPal is read for a few days more: a payment that was under way buys a period.
     """
     if sub.status == RUNNING_OUT:
         return now >= sub.cancel_at
+    if sub.status == "canceled" and sub.processor == PAYPAL:
+        return now >= (sub.ended_at or 0) + BOOKED_LATE
     if sub.status != BOUGHT:
         return sub.terminal
     ends = [access(sub, item, terms=server.terms(sub, item), now=now) for item in sub.items]
@@ -116,7 +119,7 @@ def kept(unread, server):
 
 def unmapped(subscriptions, server):
     """(subscription, line) of every paid line that no offer of this server knows."""
-    return [(sub, item) for sub in subscriptions if sub.status in ("active", "trialing", "past_due", BOUGHT)
+    return [(sub, item) for sub in subscriptions if sub.status in ("active", "trialing", "past_due", RUNNING_OUT, BOUGHT)
             for item in sub.items if server.bought(sub, item) is None]
 
 

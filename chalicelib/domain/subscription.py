@@ -17,6 +17,7 @@ SUSPENDED, RUNNING_OUT = "suspended", "running_out"
 _UNPAID = ("past_due", SUSPENDED)
 _TERMINAL = ("canceled", "incomplete_expired", EXPIRED, FAILED, RUNNING_OUT)
 GIVEN_UP = 0    # instead of an end: what was paid has been given up by cancelling at once
+BOOKED_LATE = 3 * DAY   # so long after a cancellation PayPal may still book a payment that was under way
 
 
 class Unreadable(Exception):
@@ -191,15 +192,21 @@ def remembering(known, found, *, fixed=None):
 def _running_out(known, found, fixed):
     """What PayPal has ended, until the end that was remembered; worked out (`from_paypal`) only where nothing was."""
     ends = [end for end in (known and known.paid_through, fixed) if _covers(end, found)]
-    end = None if fixed == GIVEN_UP else max(ends) if ends else found.paid_through
+    unpaid = found.paid_through is None and (known is None or known.paid_at is None)    # an end was announced, and nothing came
+    end = None if fixed == GIVEN_UP or unpaid else max(ends) if ends else found.paid_through
     if end is None or end <= found.read_at:
-        return replace(found, status="canceled", ended_at=found.ended_at or end, paid_through=end)
+        return replace(found, status="canceled", ended_at=found.ended_at or end, paid_through=end or known and known.paid_through)
     return replace(found, cancel_at=end, paid_through=end, ended_at=None)
 
 
 def _covers(end, found):
-    """True for a remembered end that the last payment is for: none was made since for a later period, of which nobody told us."""
-    return bool(end) and (found.paid_at is None or found.paid_at <= end - DAY)
+    """True for a remembered end that the last payment is for: none was made since for a later period, of which nobody told us.
+
+    A payment may come a little before the end of the period before it; a plan may be charged every day.
+    """
+    if not end or found.paid_at is None:
+        return bool(end)
+    return found.paid_at <= end - min(DAY, (found.items[0].end - found.paid_at) // 8)
 
 
 def _checkout_status(answer, intent):

@@ -4,6 +4,7 @@ Every call is made with the credentials of one account, so that no account can s
 it expires (facts: "fetching per request" is a named reason for 429); one that is refused earlier is fetched anew, once. No retries
 otherwise: a failed read is unknown and comes again by state, a failed write is read back before anything is repeated.
 """
+import re
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -17,6 +18,8 @@ from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Unkn
 
 NOT_APPROVED = "not_approved"
 _EARLY = 120            # seconds before its end at which a token is no longer used
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4000}")
+_SENT = "/v1/notifications/webhooks-events"
 _MOST_SALES = 50        # disputed transactions of one dispute that are looked at
 _tokens = {}            # {merchant id: (token, wall clock until which it is used)}
 
@@ -84,11 +87,13 @@ def sale_of_refund(account, refund, *, deadline):
 
 
 def sales_of_dispute(account, dispute, *, deadline):
-    """The ids of the sales that this dispute is about, as the seller knows them, or Unknown. There may be none."""
+    """The ids of the sales that this dispute is about, as the seller knows them, or Unknown. There may be none: an empty list is."""
     found = _read(account, f"/v1/customer/disputes/{quote(dispute)}", deadline)
     if isinstance(found, Unknown):
         return found
-    told = [one.get("seller_transaction_id") for one in found.get("disputed_transactions") or () if isinstance(one, dict)]
+    if found.get("dispute_id") != dispute or not isinstance(found.get("disputed_transactions"), list):
+        return Unknown("unreadable")
+    told = [one.get("seller_transaction_id") for one in _listed(found, "disputed_transactions")]
     return [sale for sale in told if ids.valid("sale", sale)][:_MOST_SALES]
 
 
@@ -113,7 +118,7 @@ def start_checkout(*, account, plan, intent, start_at, success_url, cancel_url, 
         url = next(link["href"] for link in answer.value["links"] if link["rel"] == "approve")
         name = answer.value["id"]
     except (KeyError, TypeError, StopIteration):
-        return InDoubt("unreadable", answered=True)
+        url = name = None
     if not ids.valid("agreement", name) or not _at_paypal(url):
         return InDoubt("unreadable", answered=True)
     return Done({"id": name, "url": url})
@@ -139,15 +144,16 @@ def webhook(account, name, *, deadline):
 
 def sent_events(account, *, since, until, deadline):
     """Yield the events that PayPal has made for this account between two instants, page by page; at last an Unknown when a page cannot be read."""
-    address = f"/v1/notifications/webhooks-events?start_time={_iso(since)}&end_time={_iso(until)}&page_size=100"
+    address, read = f"{_SENT}?start_time={_iso(since)}&end_time={_iso(until)}&page_size=100", set()
     while address:
-        found = _read(account, address, deadline)
+        found = Unknown("unreadable") if address in read else _read(account, address, deadline)
         if isinstance(found, Unknown):
             yield found
             return
-        yield from (event for event in found.get("events") or () if isinstance(event, dict))
-        following = next((link.get("href") for link in found.get("links") or () if link.get("rel") == "next"), None)
-        address = _path(following) if following else None
+        read.add(address)
+        yield from _listed(found, "events")
+        following = next((link.get("href") for link in _listed(found, "links") if link.get("rel") == "next"), None)
+        address = _following(following) if following else None
 
 
 def _disputes(account, sale, deadline):
@@ -155,15 +161,24 @@ def _disputes(account, sale, deadline):
     found = _read(account, f"/v1/customer/disputes?disputed_transaction_id={quote(sale)}", deadline)
     if isinstance(found, Unknown):
         return found
+    if not isinstance(found.get("items", []), list):
+        return Unknown("unreadable")
     said = []
-    for one in found.get("items") or ():
+    for one in _listed(found, "items"):
         whole = one
         if one.get("status") == "RESOLVED":
             whole = _read(account, f"/v1/customer/disputes/{quote(str(one.get('dispute_id')))}", deadline)
             if isinstance(whole, Unknown):
                 return whole
-        said.append((whole.get("status"), (whole.get("dispute_outcome") or {}).get("outcome_code")))
+        outcome = whole.get("dispute_outcome") or {}
+        said.append((whole.get("status"), outcome.get("outcome_code") if isinstance(outcome, dict) else "unreadable"))
     return said
+
+
+def _listed(found, name):
+    """The objects of a list in an answer; one that is missing or odd is empty."""
+    items = found.get(name)
+    return [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
 
 
 def _subscription(key, deadline):
@@ -177,12 +192,20 @@ def _read(account, path, deadline):
         answer = _call(account, "GET", path, deadline)
         if answer.status_code != 200:
             return Unknown(f"paypal_{answer.status_code}")
-        found = answer.json()
-        return found if isinstance(found, dict) else Unknown("unreadable")
+        return _said(answer) or Unknown("unreadable")
     except _NoToken as failed:
         return Unknown(failed.why)
-    except requests.RequestException as error:     # among them what is no JSON
-        return Unknown("unreadable" if isinstance(error, ValueError) else "paypal_unreachable")
+    except requests.RequestException:
+        return Unknown("paypal_unreachable")
+
+
+def _said(answer):
+    """The JSON object that was answered; {} for anything else, such as a page, a list, or numbers and depths that Python refuses."""
+    try:
+        found = answer.json()
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write(account, path, wish, deadline, *, headers=None):
@@ -190,12 +213,13 @@ def _write(account, path, wish, deadline, *, headers=None):
     try:
         answer = _call(account, "POST", path, deadline, json=wish, headers=headers)
         if answer.status_code in (200, 201, 204):
-            return Done(answer.json() if answer.content else {})
+            found = _said(answer)
+            return Done(found) if found or not answer.content else InDoubt("unreadable", answered=True)
         return (InDoubt(f"paypal_{answer.status_code}", answered=True) if answer.status_code >= 500 else Refused(f"paypal_{answer.status_code}"))
     except _NoToken as failed:
         return Refused(failed.why)      # nothing was sent
-    except requests.RequestException as error:
-        return InDoubt("unreadable", answered=True) if isinstance(error, ValueError) else InDoubt("paypal_unreachable")
+    except requests.RequestException:
+        return InDoubt("paypal_unreachable")
 
 
 class _NoToken(Exception):
@@ -232,26 +256,28 @@ def _token(account, deadline, *, fresh):
     try:
         answer = wire.session().post(settings.get().paypal_api_base + "/v1/oauth2/token", data={"grant_type": "client_credentials"},
                                      auth=(known.client_id, known.secret), timeout=wire.TIMEOUT, allow_redirects=False)
-        made = answer.json() if answer.status_code == 200 else {}
+        made = _said(answer) if answer.status_code == 200 else {}
         token, lasts = made["access_token"], int(made["expires_in"])
     except requests.RequestException:
         raise _NoToken("paypal_unreachable") from None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise _NoToken(f"paypal_token_{answer.status_code}") from None
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise _NoToken("paypal_token_unreadable")
     _tokens[account] = token, ports.wall() + lasts - _EARLY
     return token
 
 
-def _path(address):
-    """Path and query of a link that PayPal gave: the host stays ours, so that a token never goes elsewhere."""
-    parts = urlsplit(address)
-    return f"{parts.path}?{parts.query}" if parts.query else parts.path
+def _following(address):
+    """Path and query of a link to more of the same list: the host stays ours, so that a token never goes elsewhere."""
+    _, _, query = str(address).partition("?")
+    return f"{_SENT}?{query}"
 
 
 def _at_paypal(url):
     """True for an address of PayPal's own pages: a buyer is sent nowhere else."""
-    ours, theirs = urlsplit(settings.get().paypal_web_base), urlsplit(url)
-    return (theirs.scheme, theirs.netloc) == (ours.scheme, ours.netloc)
+    ours = urlsplit(settings.get().paypal_web_base)
+    return isinstance(url, str) and url.startswith(f"{ours.scheme}://{ours.netloc}/")
 
 
 def _iso(moment):

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 import pytest
 
 from chalicelib.domain import paypal as rules
+from chalicelib.domain import plan
 from chalicelib.domain.holds import Hold
 from chalicelib.domain.money import shown, smallest
 from chalicelib.domain.paypal import after, from_paypal, hold_from_paypal, instant, period_end
-from chalicelib.domain.subscription import GIVEN_UP, Item, Subscription, Unreadable, from_facts, remembering
+from chalicelib.domain.subscription import GIVEN_UP, Item, Subscription, Terms, Unreadable, access, from_facts, remembering
 
 KEY = "paypal:RKEEPSANDBX22:I-ABC"
 DAY = 86_400
@@ -105,10 +106,23 @@ def test_what_was_given_up_is_over_only_when_it_is_cancelled():
     assert remembering(read(), read(), fixed=GIVEN_UP).status == "active"
 
 
-@pytest.mark.parametrize("days, status", [(1, "incomplete"), (4, "canceled")])
-def test_cancelled_before_any_payment_was_booked_is_waited_for_three_days(days, status):
-    found = read("CANCELLED", paid=None, following=None, since=NOW, now=NOW + days * DAY)
-    assert remembering(Subscription(key=KEY), found).status == status
+@pytest.mark.parametrize("days, over", [(1, False), (4, True)])
+def test_cancelled_before_any_payment_was_booked_gives_nothing_and_is_still_read_for_three_days(days, over):
+    """An end that was announced while nothing had been paid is no paid end; it is one when the payment is booked after all."""
+    early = remembering(read(paid=None), read("CANCELLED", paid=None, following=None, since=NOW, now=NOW + days * DAY))
+    assert (early.status, early.ended, plan.over(early, None, NOW + days * DAY)) == ("canceled", True, over)
+    booked = remembering(early, read("CANCELLED", following=None, since=NOW, now=NOW + days * DAY))
+    assert (booked.status, booked.cancel_at) == ("running_out", NEXT)
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_C13_cancelled_before_it_began_gives_nothing_and_no_trial(trial):
+    cycles = [*([cycle("TRIAL", "DAY", 7, total=1, price=None)] if trial else []), cycle(sequence=2)]
+    waits = read(paid=None, following=NEXT, begun=NEXT, create_time=iso(PAID), cycles=cycles)
+    gone = read("CANCELLED", paid=None, following=None, begun=NEXT, create_time=iso(PAID), since=NOW, cycles=cycles)
+    assert remembering(waits, gone).status == "canceled"
+    halted = remembering(waits, read("SUSPENDED", paid=None, following=None, begun=NEXT, create_time=iso(PAID), since=NOW, cycles=cycles))
+    assert halted.starts_at == NEXT and not access(halted, halted.items[0], terms=Terms(grace_days=7), now=NOW).stands
 
 
 @pytest.mark.parametrize("lie", [None, PAID, PAID - DAY])
@@ -194,7 +208,10 @@ HOLD = Hold("paypal:RKEEPSANDBX22:SALE0000000000001", KEY, NEXT)
 @pytest.mark.parametrize("state, refunded", [("completed", 0), ("pending", 0), ("partially_refunded", 1), ("refunded", 500), ("reversed", 500), ("denied", 500)])
 def test_fault_42_every_state_of_a_sale(state, refunded):
     found = hold_from_paypal(HOLD, SALE | {"state": state}, [], read_at=NOW)
-    assert (found.amount, found.refunded, found.dispute, found.until) == (500, refunded, "", NEXT)
+    back = state in ("reversed", "denied")
+    assert (found.amount, found.refunded, found.dispute, found.until) == (500, refunded, "back" if back else "", NEXT)
+    assert found.asked_again(NOW) is back and not found.asked_again(NEXT), "nobody tells when a reversal is taken back"
+    assert hold_from_paypal(HOLD, SALE | {"state": state}, [("RESOLVED", "ACCEPTED")], read_at=NOW).dispute == "lost"
 
 
 @pytest.mark.parametrize("broken", [{"state": "lost"}, {"id": "OTHER000000000000"}, {"amount": {"value": "5.00"}}, {"amount": None}])
@@ -221,9 +238,29 @@ def test_I3_a_dispute_that_is_not_understood_says_nothing(dispute):
 def test_a_sale_pays_for_one_period_of_its_own():
     assert period_end(SALE, answer(), read_at=NOW) == NEXT
     assert period_end(SALE, answer(following=NEXT + 28 * DAY), read_at=NEXT + DAY) == NEXT     # an older one: by the calendar
-    assert period_end(SALE, answer("CANCELLED", following=None), read_at=NOW) == NEXT
+    assert period_end(SALE, answer("CANCELLED", following=None), read_at=NOW) == at("2026-02-11T00:00:00Z")     # not before access ends
     with pytest.raises(Unreadable):
         period_end(SALE | {"create_time": None}, answer(), read_at=NOW)
+
+
+@pytest.mark.parametrize("unit, paid, later, end", [
+    ("WEEK", "2026-01-10", "2026-01-17T10:30:00Z", "2026-01-17"), ("DAY", "2026-01-10", "2026-01-15T10:30:00Z", "2026-01-11"), ("MONTH", "2026-01-10", "2026-02-10T10:30:00Z", "2026-02-10"),
+    ("MONTH", "2026-01-15", "2026-02-10T10:30:00Z", "2026-02-10T10:30:00Z")])     # five days late, so the next one came earlier than a month afterwards
+def test_fault_42_a_refund_of_an_earlier_period_never_reaches_into_the_one_that_was_paid_since(unit, paid, later, end):
+    one, now = cycle(unit=unit), at(later) + 3_600
+    said = answer(paid=at(later), following=after(at(later) - 1_800, one), cycles=[one])
+    assert period_end(SALE | {"create_time": iso(at(paid))}, said, read_at=now) == at(end)
+    assert period_end(SALE | {"create_time": iso(at(later))}, said, read_at=now) == after(at(later) - 1_800, one)
+
+
+@pytest.mark.parametrize("unit", ["DAY", "WEEK", "MONTH", "YEAR"])
+def test_a_remembered_end_is_kept_to_the_second_for_plans_of_every_length(unit):
+    one, paid = cycle(unit=unit), PAID + 1_800
+    end = after(PAID, one)
+    known, more = read(paid=paid, following=end, cycles=[one], now=paid + 60), {"paid": paid, "following": None, "cycles": [one], "now": paid + 120}
+    assert known.paid_through == end and remembering(known, read("CANCELLED", **more)).cancel_at == end
+    assert remembering(known, read("SUSPENDED", **more)).unpaid_since == end
+    assert remembering(known, read("CANCELLED", **more | {"paid": end + 1_800, "now": end + 3_600})).cancel_at >= after(end, one)
 
 
 def test_what_a_webhook_must_tell_of_is_what_the_intake_takes():

@@ -57,10 +57,11 @@ def product(clients, clean_tables):
 def made(clients):
     """Yield a function that makes a Product whose webhooks are posted by `post`; its tables and queues are in memory."""
     from chalicelib import log, ports, settings
-    from chalicelib.gateways import queues, stripe, wire
+    from chalicelib.gateways import paypal, queues, stripe, wire
     moved = Time()
     moved.at = BEGIN
     before = ports.use(moved)
+    paypal._tokens.clear()
     for cached in (settings.get, stripe._client, wire.session, queues._url):
         cached.cache_clear()
     memory = Memory(moved)

@@ -1,18 +1,20 @@
 """PayPal in process: the server sells through it, members buy and change things there, and what it tells is taken in."""
+import copy
 import json
 
-from infra.local.sandbox.paypal import MERCHANT
+from infra.local.sandbox.paypal import MERCHANT, Merchant
 from tests.usecases.product import ADA, GOLD, SERVER, SILVER
 
 MONTH = {"interval_unit": "MONTH", "interval_count": 1}
 OWNER = "959999999999999999"
+SECOND = Merchant("RKEEPSANDBX33", "AZ" + "second-client__" * 5 + "YES", "EP" + "second-secret__" * 5 + "YES", webhook_ids=("5RK00000000000002",))
 
 
 class PayPal:
     """The merchant `id` at PayPal, whose plans the server sells, beside what it sells through Stripe."""
 
     def __init__(self, product, *, id=MERCHANT.id, bound=True):
-        self.product, self.id, self.account, self._plans, self._heard = product, id, product.paypal.accounts[id], {}, 0
+        self.product, self.id, self.account, self._plans, self._heard = product, id, product.paypal.accounts[id], {}, set()
         if bound:
             self.bind()
 
@@ -113,15 +115,14 @@ class PayPal:
 
     def hears(self):
         """Every event that is new since the last time has been taken in, and all messages worked on."""
-        told = self.events()
-        for event in told[self._heard:]:
+        for event in [one for one in self.events() if one["id"] not in self._heard]:
             self.take_in(event)
-        self._heard = len(told)
+        self.forgets()
         return self.product.work()
 
     def forgets(self):
         """What PayPal has told until now never arrives."""
-        self._heard = len(self.events())
+        self._heard |= {event["id"] for event in self.events()}
 
     def key(self, name):
         return f"paypal:{self.id}:{name}"
@@ -139,3 +140,58 @@ class PayPal:
     def shows(self, name, user=ADA):
         """The subscription as the member's profile shows it."""
         return self.product.subscription(name, user)
+
+    def ends(self, name):
+        """The instant at which PayPal takes the next payment, or None."""
+        from chalicelib.domain.paypal import instant
+        following = self.at_paypal("GET", f"/v1/billing/subscriptions/{name}")["billing_info"].get("next_billing_time")
+        return following and instant(following)
+
+    def until(self, moment):
+        """The clock stands at that instant; nothing is heard meanwhile."""
+        self.product.advance(moment - int(self.product.clock.now()))
+        self.forgets()
+
+    def swept(self, user=ADA):
+        """What Discord shows after a sweep."""
+        self.product.sweep()
+        return self.product.shown(user)
+
+    def says(self, kind, resource):
+        """An event of this type about this resource has been worked on, whether it ever happened or not; answers how many messages failed."""
+        self._said = getattr(self, "_said", 0) + 1
+        self.take_in({"id": f"WH-SAID{self._said}", "event_type": kind, "resource": resource})
+        return self.product.work()
+
+    def comes_again(self, times=1):
+        """What waits in the queue, delayed, has been worked on, so many times."""
+        for _ in range(times):
+            self.product.time.passes(901)
+            self.product.work()
+
+    def asked(self):
+        """[method and path] of what PayPal's API was asked until now."""
+        return [f"{entry['method']} {entry['path']}" for entry in self.product.paypal.front.log]
+
+
+def second_account(product, monkeypatch):
+    """Another merchant at the same PayPal, whose credentials the product has as well; its plans are sold by nobody yet."""
+    from chalicelib import settings
+    monkeypatch.setenv("PAYPAL_ACCOUNTS", ",".join(f"{one.id}:{one.client_id}:{one.secret}:{one.webhook_ids[0]}" for one in (MERCHANT, SECOND)))
+    settings.get.cache_clear()
+    product.paypal.add_merchant({"id": SECOND.id, "client_id": SECOND.client_id, "secret": SECOND.secret, "webhook_ids": list(SECOND.webhook_ids)})
+    return PayPal(product, id=SECOND.id, bound=False)
+
+
+def kept(product):
+    """Everything that the product and Discord keep, over tables in memory; `put_back` makes it so again."""
+    return copy.deepcopy((vars(product.aws.tables), vars(product.aws.queues) | {"now": None}, product.discord.state))
+
+
+def put_back(product, snapshot):
+    tables, queues, discord = copy.deepcopy(snapshot)
+    vars(product.aws.tables).update(tables)
+    vars(product.aws.queues).update(queues | {"now": product.aws.queues.now})
+    product.discord.state.clear()
+    product.discord.state.update(discord)
+    product.discord.limits._windows.clear()     # the clock stands still, and these calls were not made one after the other
