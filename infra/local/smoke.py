@@ -131,7 +131,7 @@ class Walk:
     def all(self):
         """Every step."""
         for name in ("ready", "sign_in", "buy", "look", "manage", "cancel_and_undo", "renew_fail_recover", "end_exactly",
-                     "leave_and_come_back", "switch_refund_dispute", "end_at_once_and_buy_once", "paypal", "walls", "specifications", "restart", "specifications"):
+                     "unheard_at_paypal", "leave_and_come_back", "switch_refund_dispute", "end_at_once_and_buy_once", "paypal", "walls", "specifications", "restart", "specifications"):
             getattr(self, name)()
 
     # Small words
@@ -424,9 +424,13 @@ class Walk:
             self.dora.buy(GUILD, "backstage")
             self.holds(SUPPORTER, *OFFERS["backstage"]["roles"])
 
+    def unheard_at_paypal(self):
+        """Somebody buys there and nobody is told: what comes of it takes a while, the walk goes on meanwhile."""
+        self.through_paypal = PayPalWalk(self)
+        self.through_paypal.unheard()
+
     def paypal(self):
         """The second processor, by people of its own."""
-        self.through_paypal = PayPalWalk(self)
         self.through_paypal.all()
 
     def walls(self):
