@@ -87,6 +87,8 @@ class _Facts:
         self.charged = _charged(self._regular, answer.get("quantity") or "1", overridden=answer.get("plan_overridden") is True)
         paid = self._billing.get("last_payment")
         self.paid_at = instant(paid["time"]) if paid else None
+        if self.paid_at is not None and self.paid_at < self.begun - DAY:
+            self.paid_at = None     # so long before it begins only the plan's set-up fee is paid, and that is for no period
         following = self._billing.get("next_billing_time")
         self._following = instant(following) if following else None
 

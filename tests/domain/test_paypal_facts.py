@@ -294,3 +294,12 @@ def test_fault_43_a_dispute_that_was_won_is_asked_about_until_the_money_is_back_
     won = hold_from_paypal(hold, sale, [("RESOLVED", "RESOLVED_SELLER_FAVOUR")], read_at=NOW)
     assert won.asked_again(NOW) and not won.asked_again(NEXT)
     assert not hold_from_paypal(hold, sale | {"state": "completed"}, [("RESOLVED", "RESOLVED_SELLER_FAVOUR")], read_at=NOW).asked_again(NOW)
+
+
+def test_C13_a_set_up_fee_that_is_paid_at_the_approval_of_what_begins_later_pays_for_no_period():
+    later = {"begun": NEXT, "create_time": iso(PAID), "paid": PAID}
+    waits = remembering(None, read(**later, since=PAID))
+    assert (waits.starts_at, waits.paid_through, waits.paid_at) == (NEXT, None, None)
+    assert remembering(waits, read("CANCELLED", **later, following=None, since=NOW)).status == "canceled"
+    begun = remembering(waits, read(**later, now=NEXT + 60, following=at("2026-03-10")))
+    assert (begun.status, begun.paid_through) == ("active", None)
