@@ -42,6 +42,8 @@ def test_fault_47_a_payment_that_is_booked_after_the_cancelled_period_has_run_ou
     end = paypal.ends(name)
     paypal.until(end - 60)
     paypal.clicks(name)
+    paypal.product.work()
+    assert paypal.product.row().subs[paypal.key(name)].status == "running_out"
     paypal.until(end)
     assert paypal.swept() == set() and paypal.shows(name)["state"] == "ended"
     paypal.product.advance(HOUR)
@@ -77,6 +79,8 @@ def test_before_a_payment_is_booked_the_page_promises_no_paid_time_and_the_recei
     shown = paypal.shows(name)
     assert (shown["state"], shown["paid_until"]) == ("active", None) and paypal.product.shown() == {GOLD}
     assert paypal.clicks(name)["access_until"] is None
+    other = paypal.holder("silver")
+    assert paypal.shows(other)["paid_until"] == paypal.shows(other)["renews_at"]
 
 
 def test_an_account_that_is_in_the_settings_no_more_sells_nothing_and_says_whom_to_ask(paypal, monkeypatch):
