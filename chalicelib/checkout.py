@@ -26,9 +26,7 @@ def start(*, user, server_id, offer_id, deadline, processor=None):
     if price is None:
         raise problem.not_found()
     row = members.read(user, server_id)
-    if row and row.erased:
-        raise Problem(409, "being-erased", "Your data is being erased", "What you have asked for is still under way in this server.",
-                      "Try again in a few minutes.")
+    _refuse_erased(row)
     _refuse_second(row, server, offer, price)
     if row is None:
         members.create(user=user, server=server_id, now=ports.now(), revive=True)
@@ -56,6 +54,7 @@ def anew(row, server, offer, ended, *, deadline):
     price = next((one for one in offer.prices if (one.account, one.id) == (ended.account, ended.items[0].price)), None)
     if price is None or connect.price(server, offer, ids.PAYPAL) is None:
         raise problem.not_found()
+    _refuse_erased(row)
     _refuse_second(row, server, offer, price, instead_of=ended.key)
     intent = _intend(row.user, row.server, offer.id, price)
     return _paypal(row.server, offer.id, price, intent, start_at=ended.cancel_at, deadline=deadline)
@@ -90,6 +89,12 @@ def _paypal(server_id, offer_id, price, intent, *, deadline, start_at=None):
     except queues.NotSent as error:     # then PayPal's own events must do
         log.failure("checkout_not_followed", error)
     return answer.value["url"]
+
+
+def _refuse_erased(row):
+    if row and row.erased:
+        raise Problem(409, "being-erased", "Your data is being erased", "What you have asked for is still under way in this server.",
+                      "Try again in a few minutes.")
 
 
 def _refuse_second(row, server, offer, price, *, instead_of=None):

@@ -83,15 +83,20 @@ def price(server, offer, processor=None):
 def sellable(server, offer, known, processor=None):
     """The offer's prices (of this processor) whose account may be used now, in their order; `known`: {account id: Account}."""
     def connected(account):
-        return account == OPERATOR or (found := known.get(account)) and found.connected and server.id in found.servers
+        return account == OPERATOR or (found := known.get(account)) and found.connected and server.id in found.servers and not _without_credentials(account)
     return [p for p in offer.prices if p.account in server.accounts and processor in (None, p.processor) and connected(p.account)]
+
+
+def _without_credentials(account):
+    """True for a PayPal account that is not in the settings any more."""
+    return ids.processor_of(account) == ids.PAYPAL and account not in settings.get().paypal_accounts
 
 
 def unreachable(key):
     """The Problem to answer when Stripe told us nothing about this subscription: its account is disconnected, or try later."""
     account = ids.parse(key)[1]
     found = None if account == OPERATOR else accounts.read(account)
-    if found is None or found.connected:
+    if found is None or found.connected and not _without_credentials(account):
         return problem.try_later(processors.name(key))
     name = processors.name(key)
     return Problem(409, "account-disconnected", f"The {name} account is not connected",

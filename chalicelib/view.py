@@ -233,12 +233,12 @@ def _running(sub, standing, server, now):
     if sub.scheduled:
         end = sub.scheduled_end
         text = f"Ends on {words(end)}. There is no further charge." if now < end else f"Ended on {words(end)}."
-        return {"state": "ending" if now < end else "ended", "text": text, "ends_at": end, "access_until": end}
+        return {"state": "ending" if now < end else "ended", "text": text, "ends_at": end, "access_until": end, "paid_until": _paid_until(sub, now)}
     renews = min(item.end for item in sub.items)
     text = f"Free trial until {words(renews)}, then the first charge." if sub.status == "trialing" else f"Renews on {words(renews)}."
     if not any(server.bought(sub, item) for item in sub.items):
         text += " This plan gives no role here: the server's owner has been told."
-    return {"state": "active", "text": text, "renews_at": renews, "access_until": max(item.end for item in sub.items)}
+    return {"state": "active", "text": text, "renews_at": renews, "access_until": max(item.end for item in sub.items), "paid_until": _paid_until(sub, now)}
 
 
 def actions(sub, state):

@@ -63,13 +63,13 @@ def _read(key, facts, read_at):
         status = "past_due" if facts.failing else "trialing" if facts.on_trial else "active"
     good = status in ("active", "trialing")
     until = facts.next_payment if good else facts.paid_until
-    start = facts.paid_at or facts.begun if good or status == RUNNING_OUT else facts.paid_until or facts.since
+    start = facts.paid_at or facts.begun if good or status == RUNNING_OUT else facts.paid_until or facts.begun
     begins = facts.begun if status != RUNNING_OUT and facts.begun > read_at + _SOON else None
     return Subscription(
         key=key, status=status, customer=facts.payer, read_at=read_at, paid_at=facts.paid_at, starts_at=begins,
         items=(Item(facts.plan, start, until or start, charged=facts.charged),),
         cancel_at=until if good and facts.last_cycle else None,
-        paid_through=None if begins else until if good or status == RUNNING_OUT else None,
+        paid_through=None if begins else facts.covered if good else until if status == RUNNING_OUT else None,
         ended_at=facts.since if facts.status in _OVER else None)
 
 
@@ -87,6 +87,8 @@ class _Facts:
         self.charged = _charged(self._regular, answer.get("quantity") or "1", overridden=answer.get("plan_overridden") is True)
         paid = self._billing.get("last_payment")
         self.paid_at = instant(paid["time"]) if paid else None
+        if self.paid_at is not None and self.paid_at < self.begun - DAY:
+            self.paid_at = None     # so long before it begins only the plan's set-up fee is paid, and that is for no period
         following = self._billing.get("next_billing_time")
         self._following = instant(following) if following else None
 
@@ -106,12 +108,22 @@ class _Facts:
 
     @property
     def _trial_end(self):
-        """When the plan's trials are over, by their own cycles; the beginning when it has none."""
+        """When the plan's free trials are over, by their own cycles; the beginning when it has none."""
+        end = self.begun
+        for cycle in self._cycles:
+            if cycle["tenure_type"] == "TRIAL" and not _costs(cycle):
+                end = after(end, cycle, times=cycle.get("total_cycles", 1))
+        return end
+
+    def paid_by(self, moment):
+        """The end of the period that a payment at that instant is for, by the cycle that ran then: a trial that costs something is paid run by run."""
         end = self.begun
         for cycle in self._cycles:
             if cycle["tenure_type"] == "TRIAL":
                 end = after(end, cycle, times=cycle.get("total_cycles", 1))
-        return end
+                if _costs(cycle) and moment < end - _TRIAL_SHORT:
+                    return after(moment, cycle)
+        return after(moment, self._regular)
 
     @property
     def on_trial(self):
@@ -136,8 +148,13 @@ class _Facts:
         elif self.paid_at is None:
             return None
         else:
-            end = after(self.paid_at, self._regular)
+            end = self.paid_by(self.paid_at)
         return -(-end // DAY) * DAY
+
+    @property
+    def covered(self):
+        """While it is active: the end of what is paid, which is when the next payment is due; but before any was booked only a trial is."""
+        return self.next_payment if self.on_trial or self.paid_at is not None else self.paid_until
 
     @property
     def next_payment(self):
@@ -150,6 +167,13 @@ class _Facts:
         if self._following is not None and self._following > (self.paid_at or self.begun):
             return self._following
         return self.paid_until or after(self.begun, self._regular)
+
+
+def _costs(cycle):
+    """True for a cycle whose runs are paid."""
+    scheme = cycle.get("pricing_scheme") or {}
+    price = scheme.get("fixed_price")
+    return bool(scheme) if price is None else smallest(price["value"], price["currency_code"].lower()) > 0
 
 
 def _charged(cycle, quantity, *, overridden):
@@ -192,7 +216,7 @@ def period_end(sale, answer, *, read_at):
     """The end of the period that a sale (a dict) of this subscription object paid for. Raises Unreadable."""
     try:
         facts, paid = _Facts(answer, read_at), instant(sale["create_time"])
-        end = facts._trial_end if paid < facts._trial_end else after(paid, facts._regular)
+        end = facts._trial_end if paid < facts._trial_end else facts.paid_by(paid)
         if facts.paid_at is not None and facts.paid_at > paid + _SOON:  # the next one has been paid since: there this period ended
             return min(end, facts.paid_at)
         following, spare = facts._following, min(7 * DAY, (end - paid) // 2)
@@ -216,8 +240,10 @@ def hold_from_paypal(hold, sale, disputes, *, read_at):
         if state not in (*_GONE, *_THERE, "partially_refunded"):
             raise Unreadable("a state of a sale that is not known")
         refunded = amount if state in _GONE else 1 if state == "partially_refunded" else 0
-        back = BACK if state in ("reversed", "denied") else ""
-        return replace(hold, amount=amount, refunded=refunded, dispute=_dispute(disputes) or back, read_at=read_at, unread_since=0)
+        said = _dispute(disputes)
+        if state in ("reversed", "denied") and said in ("", "over"):    # a dispute that was won comes before the money does
+            said = BACK
+        return replace(hold, amount=amount, refunded=refunded, dispute=said, read_at=read_at, unread_since=0)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Unreadable(f"a sale of an unknown shape ({type(error).__name__})") from None
 

@@ -100,7 +100,7 @@ def over(sub, server, now):
     its days are over. What was cancelled at PayPal is read for a few days more: a payment that was under way buys a period.
     """
     if sub.status == RUNNING_OUT:
-        return now >= sub.cancel_at
+        return now >= sub.cancel_at + BOOKED_LATE
     if sub.status == "canceled" and sub.processor == PAYPAL:
         return now >= (sub.ended_at or 0) + BOOKED_LATE
     if sub.status != BOUGHT:

@@ -195,7 +195,7 @@ def _running_out(known, found, fixed):
     unpaid = found.paid_through is None and (known is None or known.paid_at is None)    # an end was announced, and nothing came
     end = None if fixed == GIVEN_UP or unpaid else max(ends) if ends else found.paid_through
     if end is None or end <= found.read_at:
-        return replace(found, status="canceled", ended_at=found.ended_at or end, paid_through=end or known and known.paid_through)
+        return replace(found, status="canceled", ended_at=max(found.ended_at or 0, end or 0) or None, paid_through=end or known and known.paid_through)
     return replace(found, cancel_at=end, paid_through=end, ended_at=None)
 
 

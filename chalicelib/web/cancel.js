@@ -71,12 +71,13 @@ function consequences(server, sub, now) {
   const gives = server.roles.filter((role) => sub.role_ids.includes(role.id) && role.state !== "ending");
   const stays = gives.filter((role) => role.subscriptions.some((id) => id !== sub.id));
   const goes = gives.filter((role) => !stays.includes(role));
-  const until = sub.state === "on_hold" ? null : sub.paid_until ?? sub.renews_at ?? sub.access_until;   // the earliest item ends it
+  const paypal = sub.processor === "paypal";
+  const until = sub.state === "on_hold" ? null : paypal ? sub.paid_until : sub.renews_at ?? sub.access_until;   // the earliest item ends it
   const line = (words, list) => list.length > 0 && el("p", {}, words, names(list.map((role) => role.name)), ".");
   if (now && !sub.begins_at) return [el("p", {}, el("strong", {}, until ? T.cancelNowWhat : T.cancelNowNothing), " ", T.cancelNowCharge), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
-  const paypal = sub.processor === "paypal";
   if (sub.begins_at) return [el("p", {}, T.cancelUnbegun)];
   if (endsAnyway(sub)) return [el("p", {}, T.cancelUnpaid), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
+  if (paypal && sub.state === "active" && !until) return [el("p", {}, T.cancelUnbooked), line(T.cancelNowRoles, goes), line(T.cancelStays, stays)];
   return [
     until ? el("p", {}, T.cancelKeep, el("strong", {}, instant(until)), ". ",
                           paypal ? T.cancelPaypal : sub.state === "grace" ? T.cancelGrace : T.cancelCharge) : el("p", {}, T.cancelNothing),

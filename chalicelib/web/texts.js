@@ -131,6 +131,7 @@ export const T = {
   cancelPaypal: "You are not charged again. PayPal cannot take a cancellation back: to go on after all, you approve a new subscription there, which begins, and is charged, when this one ends.",
   cancelUnbegun: "It will not begin, and nothing is charged for it. What you have paid for before stays as it is.",
   cancelUnpaid: "The period that you have paid for is over, so your access ends at once. You are not charged again.",
+  cancelUnbooked: "PayPal has not told of a payment for the present time yet, so your access ends at once. You are not charged again; if you have just been charged, you get what that pays for.",
   cancelGrace: "No further period is charged. The payment that failed stays open: Stripe may still collect it.",
   cancelRoles: "Roles that go then: ",
   cancelStays: "Roles that stay, because you also pay for them otherwise: ",

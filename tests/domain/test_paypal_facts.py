@@ -112,7 +112,7 @@ def test_cancelled_before_any_payment_was_booked_gives_nothing_and_is_still_read
     early = remembering(read(paid=None), read("CANCELLED", paid=None, following=None, since=NOW, now=NOW + days * DAY))
     assert (early.status, early.ended, plan.over(early, None, NOW + days * DAY)) == ("canceled", True, over)
     booked = remembering(early, read("CANCELLED", following=None, since=NOW, now=NOW + days * DAY))
-    assert (booked.status, booked.cancel_at) == ("running_out", NEXT)
+    assert (booked.status, booked.cancel_at) == ("running_out", at("2026-02-11T00:00:00Z")), "by the calendar, to the day's end: what was announced was not paid"
 
 
 @pytest.mark.parametrize("trial", [False, True])
@@ -136,10 +136,10 @@ def test_fault_46_a_trial_ends_by_its_own_cycle_whatever_next_billing_time_says(
     assert remembering(Subscription(key=KEY), read("CANCELLED", paid=None, following=None, cycles=cycles, now=PAID + 2 * DAY)).cancel_at >= PAID + 7 * DAY
 
 
-def test_two_trials_after_each_other_and_a_paid_one_are_one_trial():
+def test_free_trials_after_each_other_are_one_trial_and_one_that_costs_something_is_paid_after_it():
     cycles = [cycle("TRIAL", "WEEK", 1, total=2, price=None), cycle("TRIAL", "MONTH", 1, sequence=2, total=1, price="1.00"), cycle(sequence=3)]
     sub = read(following=None, cycles=cycles, now=PAID + DAY)
-    assert (sub.status, sub.paid_through) == ("trialing", at("2026-02-24")) and sub.items[0].charged == "500 eur"
+    assert (sub.status, sub.paid_through) == ("trialing", at("2026-01-24")) and sub.items[0].charged == "500 eur"
 
 
 def test_without_a_next_payment_the_last_one_s_period_counts_and_a_finished_plan_is_scheduled_to_end():
@@ -266,3 +266,40 @@ def test_a_remembered_end_is_kept_to_the_second_for_plans_of_every_length(unit):
 def test_what_a_webhook_must_tell_of_is_what_the_intake_takes():
     from chalicelib.intake import _PAYPAL_CONCERNS
     assert set(rules.EVENTS) < set(_PAYPAL_CONCERNS)
+
+
+def test_fault_44_45_what_is_announced_before_any_payment_is_booked_is_not_paid_and_its_failure_has_the_grace_only():
+    active = remembering(None, read(paid=None, now=PAID + 3_600))
+    assert (active.status, active.paid_through, active.items[0].end) == ("active", None, NEXT)
+    failed = remembering(active, read(paid=None, now=PAID + DAY, billing={"failed_payments_count": 1}))
+    assert access(failed, failed.items[0], terms=Terms(grace_days=7), now=PAID + 7 * DAY - 1).stands
+    assert not access(failed, failed.items[0], terms=Terms(grace_days=7), now=PAID + 7 * DAY).stands
+
+
+def test_C13_a_trial_that_costs_something_is_paid_run_by_run_and_not_all_at_once():
+    cycles = [cycle("TRIAL", price="1.00", total=3), cycle(sequence=2)]
+    active = remembering(None, read(cycles=cycles))
+    assert (active.status, active.paid_through) == ("active", NEXT)
+    assert remembering(active, read("CANCELLED", cycles=cycles, following=None, since=NOW)).cancel_at == NEXT
+    assert remembering(None, read("CANCELLED", cycles=cycles, following=None, since=NOW)).cancel_at == at("2026-02-11T00:00:00Z")
+    assert remembering(None, read("CANCELLED", cycles=cycles, paid=at("2026-04-10"), following=None, since=at("2026-04-12"), now=at("2026-04-12"))).cancel_at == at("2026-05-11T00:00:00Z")
+    once = [cycle("TRIAL", price="1.00", count=3, total=1), cycle(sequence=2)]
+    assert remembering(None, read("CANCELLED", cycles=once, following=None, since=NOW)).cancel_at == at("2026-04-11T00:00:00Z")
+
+
+@pytest.mark.parametrize("state", ["reversed", "denied"])
+def test_fault_43_a_dispute_that_was_won_is_asked_about_until_the_money_is_back_too(state):
+    hold = Hold(f"{KEY[:-5]}SALE12345", KEY, NEXT)
+    sale = {"id": "SALE12345", "state": state, "amount": {"total": "5.00", "currency": "EUR"}}
+    won = hold_from_paypal(hold, sale, [("RESOLVED", "RESOLVED_SELLER_FAVOUR")], read_at=NOW)
+    assert won.asked_again(NOW) and not won.asked_again(NEXT)
+    assert not hold_from_paypal(hold, sale | {"state": "completed"}, [("RESOLVED", "RESOLVED_SELLER_FAVOUR")], read_at=NOW).asked_again(NOW)
+
+
+def test_C13_a_set_up_fee_that_is_paid_at_the_approval_of_what_begins_later_pays_for_no_period():
+    later = {"begun": NEXT, "create_time": iso(PAID), "paid": PAID}
+    waits = remembering(None, read(**later, since=PAID))
+    assert (waits.starts_at, waits.paid_through, waits.paid_at) == (NEXT, None, None)
+    assert remembering(waits, read("CANCELLED", **later, following=None, since=NOW)).status == "canceled"
+    begun = remembering(waits, read(**later, now=NEXT + 60, following=at("2026-03-10")))
+    assert (begun.status, begun.paid_through) == ("active", None)
