@@ -1,11 +1,11 @@
 """Buying: a server-made intent binds the purchase to the member before the processor hears of it."""
 import functools
 
-from chalicelib import connect, log, ports, problem, settings
+from chalicelib import connect, paypal_checkout, ports, problem, settings
 from chalicelib.domain import ids
 from chalicelib.domain import plan as rules
 from chalicelib.domain.subscription import BOUGHT, PROCESSING, RUNNING_OUT, SUSPENDED, UNREAD
-from chalicelib.gateways import paypal, processors, queues, stripe
+from chalicelib.gateways import processors, stripe
 from chalicelib.gateways.outcomes import Done, Refused
 from chalicelib.problem import Problem
 from chalicelib.store import links, members, servers
@@ -22,21 +22,23 @@ def start(*, user, server_id, offer_id, deadline, processor=None):
         raise problem.bad_request(f"processor must be one of: {', '.join(processors.NAMES)}.")
     server, _ = servers.read(server_id)
     offer = server.offer(offer_id) if server else None
-    price = connect.price(server, offer, processor) if offer and offer.visible else None
-    if price is None:
+    meant = connect.prices(server, offer, processor) if offer and offer.visible else None
+    if not meant:
         raise problem.not_found()
+    price = meant[0]
     row = members.read(user, server_id)
     _refuse_erased(row)
     _refuse_second(row, server, offer, price)
     if row is None:
         members.create(user=user, server=server_id, now=ports.now(), revive=True)
-    intent = _intend(user, server_id, offer_id, price)
     if price.processor == ids.PAYPAL:
-        return _paypal(server_id, offer_id, price, intent, deadline=deadline)
-    success, back = _pages(server_id, offer_id)
+        return paypal_checkout.start(user, row, server, offer, [one for one in meant if one.processor == ids.PAYPAL], deadline=deadline)
+    intent = ports.token(24)
+    links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
+    back = f"{settings.get().public_url}/profile"
     start_for = functools.partial(
         stripe.start_checkout, account=price.account, price=price.id, once=price.once, intent=intent, deadline=deadline,
-        success_url=success, cancel_url=back)
+        success_url=f"{back}?bought={offer_id}&server={server_id}", cancel_url=back)
     customer = _customer(row, price.account)
     answer = start_for(customer=customer)
     if customer and isinstance(answer, Refused):    # the customer may have been deleted at Stripe: then as a new one
@@ -49,46 +51,15 @@ def start(*, user, server_id, offer_id, deadline, processor=None):
 def anew(row, server, offer, ended, *, deadline):
     """The address at PayPal where the member approves the offer anew, to begin when what they have paid with `ended` is over.
 
-    Raises Problem 409 (there is another one already, account off, price not sold any more) or 503.
+    Raises Problem 409 (there is another one already, account off, plan not right) or 503.
     """
-    price = next((one for one in offer.prices if (one.account, one.id) == (ended.account, ended.items[0].price)), None)
-    if price is None or connect.price(server, offer, ids.PAYPAL) is None:
+    meant = connect.prices(server, offer, ids.PAYPAL)
+    same = [one for one in meant if (one.account, one.id) == (ended.account, ended.items[0].price)]
+    if not meant:
         raise problem.not_found()
     _refuse_erased(row)
-    _refuse_second(row, server, offer, price, instead_of=ended.key)
-    intent = _intend(row.user, row.server, offer.id, price)
-    return _paypal(row.server, offer.id, price, intent, start_at=ended.cancel_at, deadline=deadline)
-
-
-def _intend(user, server_id, offer_id, price):
-    intent = ports.token(24)
-    links.make_intent(intent, user=user, server=server_id, offer=offer_id, account=price.account, now=ports.now())
-    return intent
-
-
-def _pages(server_id, offer_id, *, anew=False):
-    """Where the processor sends the buyer afterwards: (when it was paid, or approved `anew`; when not)."""
-    back = f"{settings.get().public_url}/profile"
-    return f"{back}?{'anew' if anew else 'bought'}={offer_id}&server={server_id}", back
-
-
-def _paypal(server_id, offer_id, price, intent, *, deadline, start_at=None):
-    """PayPal's approval page of a subscription that we have made there ourselves, so that it claims the intent before anybody else can.
-
-    The queue asks PayPal about it for some hours: it drops events, and until one comes nobody here knows of the purchase.
-    """
-    success, back = _pages(server_id, offer_id, anew=start_at is not None)
-    answer = paypal.start_checkout(account=price.account, plan=price.id, intent=intent, start_at=start_at, success_url=success, cancel_url=back, deadline=deadline)
-    if not isinstance(answer, Done):
-        log.alarm("checkout_failed", account=price.account, why=answer.why)
-        raise problem.try_later("PayPal")
-    name = answer.value["id"]
-    links.claim_intent(intent, ids.key(price.account, name))
-    try:
-        queues.send(queues.PAYPAL_EVENTS, {"event": "checkout", "type": "checkout", "account": price.account, "kind": "subscription", "id": name}, delay=10)
-    except queues.NotSent as error:     # then PayPal's own events must do
-        log.failure("checkout_not_followed", error)
-    return answer.value["url"]
+    _refuse_second(row, server, offer, meant[0], instead_of=ended.key)
+    return paypal_checkout.start(row.user, row, server, offer, [*same, *(one for one in meant if one not in same)], begins=ended.cancel_at, deadline=deadline)
 
 
 def _refuse_erased(row):
@@ -120,7 +91,8 @@ def _refuse_second(row, server, offer, price, *, instead_of=None):
         if sub.status == BOUGHT and rules.wanted([sub], row.holds.values(), server, ports.now()):
             raise Problem(409, "already-bought", "You have this already", "You have already bought this offer.",
                           "Press “Restore my roles” on your profile if a role is missing.")
-        live = sub.status in ("active", "trialing", "past_due", "paused", "unpaid", SUSPENDED)
+        live = sub.status in ("active", "trialing", "past_due", "paused", "unpaid", SUSPENDED) or (
+            sub.status == "incomplete" and sub.processor == ids.PAYPAL)     # approved, and PayPal tries to take the first payment
         if (live or sub.status == RUNNING_OUT and ports.now() < sub.cancel_at) and not price.once:
             raise Problem(409, "already-subscribed", "You have this already",
                           "You already have a subscription to this offer.",

@@ -66,18 +66,15 @@ def deauthorized(account, *, event, deadline):
     return None
 
 
-def price(server, offer, processor=None):
-    """The offer's first price (of this processor) whose account may be used now, or None when it has none; Problem 409 when all are
-    disconnected.
-    """
+def prices(server, offer, processor=None):
+    """The offer's prices (of this processor) whose account may be used now; Problem 409 when it has some, but all are disconnected."""
     known = accounts.read_some({p.account for p in offer.prices} - {OPERATOR})
     meant = [p for p in offer.prices if p.account in server.accounts and processor in (None, p.processor)]
-    if sold := sellable(server, offer, known, processor):
-        return sold[0]
-    if meant:
+    sold = sellable(server, offer, known, processor)
+    if meant and not sold:
         raise Problem(409, "account-disconnected", "This cannot be bought at present",
                       "The account that this is paid through is not connected.", "Ask the server's owner to connect it again.")
-    return None
+    return sold
 
 
 def sellable(server, offer, known, processor=None):

@@ -18,7 +18,7 @@ CHECKOUT = "checkout"   # the event of our own question about a checkout that wa
 CHECKOUT_TRIES = 20     # three and a half hours; PayPal's approval page does not live longer
 NOT_CLAIMED = "not_claimed"
 LATE_PAYMENT = "checkout.session.async_payment_succeeded"   # a bank debit takes days
-LACKS = {"stripe_404": "unknown_subscription", "paypal_404": "unknown_subscription", "other_mode": "unknown_subscription", "unreadable": "unknown_subscription",
+LACKS = {"stripe_404": "unknown_subscription", "paypal_404": "unknown_subscription", "paypal_no_account": "unknown_account", "other_mode": "unknown_subscription", "unreadable": "unknown_subscription",
          NOT_CLAIMED: "unknown_link"}     # why: what it is parked as in the end
 MARGIN_SECONDS = 3      # what is left of the function's time after the last outside call
 
@@ -241,7 +241,7 @@ def _again(message, why, *, intent=""):
         return _park(message, LACKS.get(why, why), intent=intent)
     delay = min(10 * 2 ** tries, queues.LONGEST_DELAY)
     queues.send(queues.events_of(message["account"]), message | {"tries": tries + 1}, delay=delay)
-    if why == paypal.NOT_APPROVED:
+    if why in (paypal.NOT_APPROVED, "hints_paced"):    # nothing is wrong, or anybody could make alarms
         return log.info("identify_later", why=why, seconds=delay)
     return log.alarm("identify_later", why=why, seconds=delay)
 

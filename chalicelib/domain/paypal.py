@@ -59,8 +59,10 @@ def _read(key, facts, read_at):
         status = RUNNING_OUT
     elif facts.status == "SUSPENDED":
         status = SUSPENDED
+    elif facts.failing:
+        status = "incomplete" if facts.never_paid else "past_due"
     else:
-        status = "past_due" if facts.failing else "trialing" if facts.on_trial else "active"
+        status = "trialing" if facts.on_trial else "active"
     good = status in ("active", "trialing")
     until = facts.next_payment if good else facts.paid_until
     start = facts.paid_at or facts.begun if good or status == RUNNING_OUT else facts.paid_until or facts.begun
@@ -81,7 +83,8 @@ class _Facts:
         self._billing = answer.get("billing_info") or {}
         self.status, self.plan = answer["status"], answer["plan_id"]
         self.payer = (answer.get("subscriber") or {}).get("payer_id") or ""
-        self.begun = max(instant(answer["create_time"]), instant(answer.get("start_time") or answer["create_time"]))
+        self._made = instant(answer["create_time"])
+        self.begun = max(self._made, instant(answer.get("start_time") or answer["create_time"]))
         changed = answer.get("status_update_time")     # it moves with each payment too, but not any more once it has ended
         self.since = instant(changed) if changed else self.begun
         self.charged = _charged(self._regular, answer.get("quantity") or "1", overridden=answer.get("plan_overridden") is True)
@@ -105,6 +108,11 @@ class _Facts:
         failed = self._billing.get("last_failed_payment")
         again = failed and failed.get("next_payment_retry_time")
         return self._billing.get("failed_payments_count", 0) > 0 or bool(again and (self.paid_at is None or instant(failed["time"]) > self.paid_at))
+
+    @property
+    def never_paid(self):
+        """True when it was to be paid at once and nothing ever was: there is no grace before the first payment."""
+        return self.paid_at is None and self.begun <= self._made + _SOON and self._trial_end <= self.begun
 
     @property
     def _trial_end(self):
@@ -174,6 +182,30 @@ def _costs(cycle):
     scheme = cycle.get("pricing_scheme") or {}
     price = scheme.get("fixed_price")
     return bool(scheme) if price is None else smallest(price["value"], price["currency_code"].lower()) > 0
+
+
+def misfit(plan, price):
+    """Why PayPal's plan object (a dict) is not what the offer's price says: status, price, fee or tax; None when it is. Raises Unreadable.
+
+    What the buyer pays must be what the offer told: PayPal adds a set-up fee with the approval, and taxes on top where they are not inside.
+    """
+    try:
+        wishes, taxes = plan.get("payment_preferences") or {}, plan.get("taxes") or {}
+        regular = next(cycle for cycle in plan["billing_cycles"] if cycle["tenure_type"] == "REGULAR")
+        if plan["status"] != "ACTIVE":
+            return "status"
+        if _charged(regular, "1", overridden=False) != price.charged:
+            return "price"
+        if (fee := wishes.get("setup_fee")) and smallest(fee["value"], fee["currency_code"].lower()) > 0:
+            return "fee"
+        return "tax" if taxes and taxes.get("inclusive") is False and float(taxes["percentage"]) > 0 else None
+    except (KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
+        raise Unreadable(f"a plan of an unknown shape ({type(error).__name__})") from None
+
+
+def free_trial(plan):
+    """True when a subscription to the plan (an object that `misfit` could read) begins with something for nothing."""
+    return any(cycle["tenure_type"] == "TRIAL" and not _costs(cycle) for cycle in plan["billing_cycles"])
 
 
 def _charged(cycle, quantity, *, overridden):

@@ -102,6 +102,29 @@ def open_invoice(key, *, deadline):
     return None
 
 
+def plan(account, name, *, deadline):
+    """The billing plan as a dict, or Unknown."""
+    return _read(account, f"/v1/billing/plans/{quote(name)}", deadline)
+
+
+def waits_at(key, *, deadline):
+    """Where the subscription still waits for its buyer's approval; "" when it waits no more; Unknown (404: it is gone)."""
+    found = _subscription(key, deadline)
+    try:
+        if isinstance(found, Unknown) or approved(found):
+            return found if isinstance(found, Unknown) else ""
+    except Unreadable:
+        return Unknown("unreadable")
+    url = _approval(found)
+    return url if _at_paypal(url) else Unknown("unreadable")
+
+
+def _approval(found):
+    """The address in a subscription object where the buyer approves it, or None."""
+    links = found.get("links")
+    return next((link.get("href") for link in links if isinstance(link, dict) and link.get("rel") == "approve"), None) if isinstance(links, list) else None
+
+
 def start_checkout(*, account, plan, intent, start_at, success_url, cancel_url, deadline):
     """Done({id, url}) of a subscription that waits for the buyer's approval at `url`; Refused or InDoubt otherwise.
 
@@ -114,11 +137,8 @@ def start_checkout(*, account, plan, intent, start_at, success_url, cancel_url, 
     answer = _write(account, "/v1/billing/subscriptions", wish, deadline, headers={"PayPal-Request-Id": f"checkout-{intent}", "Prefer": "return=representation"})
     if not isinstance(answer, Done):
         return answer
-    try:
-        url = next(link["href"] for link in answer.value["links"] if link["rel"] == "approve")
-        name = answer.value["id"]
-    except (KeyError, TypeError, StopIteration):
-        url = name = None
+    made = answer.value if isinstance(answer.value, dict) else {}
+    url, name = _approval(made), made.get("id")
     if not ids.valid("agreement", name) or not _at_paypal(url):
         return InDoubt("unreadable", answered=True)
     return Done({"id": name, "url": url})

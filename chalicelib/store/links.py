@@ -6,6 +6,7 @@ from pynamodb.exceptions import DoesNotExist, UpdateError
 from chalicelib.store.tables import Link, condition_failed
 
 INTENT_DAYS = 60    # webhooks come late: at least 45 days
+APPROVAL_SECONDS = 3 * 3_600    # as long as the processor's page waits for it
 BURIED_DAYS = 400   # how long what is left of an erased member's link says so: as long as audit rows are kept
 
 
@@ -50,6 +51,24 @@ def claim_intent(intent, key):
         if condition_failed(error):
             return False
         raise
+
+
+def begin_approval(key, *, user, server, offer, begins, now):
+    """The member is about to approve this subscription at the processor, to begin at `begins` (None: at once): known for `APPROVAL_SECONDS`."""
+    Link(_approval(user, server, offer), claimed_by=key, until=begins, made_at=now, ttl=now + APPROVAL_SECONDS).save()
+
+
+def approval(*, user, server, offer, begins, now):
+    """The key of the subscription to this offer that the member was last sent to approve, to begin at `begins`, or None."""
+    try:
+        item = Link.get(_approval(user, server, offer), consistent_read=True)
+    except DoesNotExist:
+        return None
+    return item.claimed_by if item.ttl > now and item.until == begins else None
+
+
+def _approval(user, server, offer):
+    return f"approval:{user}:{server}:{offer}"
 
 
 def link_subscription(key, *, user, server, offer, account, now):

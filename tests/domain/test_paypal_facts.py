@@ -7,6 +7,7 @@ from chalicelib.domain import paypal as rules
 from chalicelib.domain import plan
 from chalicelib.domain.holds import Hold
 from chalicelib.domain.money import shown, smallest
+from chalicelib.domain.offers import Price
 from chalicelib.domain.paypal import after, from_paypal, hold_from_paypal, instant, period_end
 from chalicelib.domain.subscription import GIVEN_UP, Item, Subscription, Terms, Unreadable, access, from_facts, remembering
 
@@ -263,15 +264,45 @@ def test_a_remembered_end_is_kept_to_the_second_for_plans_of_every_length(unit):
     assert remembering(known, read("CANCELLED", **more | {"paid": end + 1_800, "now": end + 3_600})).cancel_at >= after(end, one)
 
 
+PRICE = Price("RKEEPSANDBX22", "P-GOLD", 500, "eur", "month")
+
+
+def planned(*cycles, **more):
+    return {"status": "ACTIVE", "billing_cycles": list(cycles) or [cycle()], "payment_preferences": {"setup_fee": {"value": "0.0", "currency_code": "EUR"}}} | more
+
+
+@pytest.mark.parametrize("made, why", [
+    (planned(), None), (planned(payment_preferences=None), None), (planned(taxes={"percentage": "19", "inclusive": True}), None), (planned(status="INACTIVE"), "status"),
+    (planned(cycle(price="5.01")), "price"), (planned(cycle(currency="USD")), "price"), (planned(cycle(price=None)), "price"),
+    (planned(payment_preferences={"setup_fee": {"value": "1.00", "currency_code": "EUR"}}), "fee"), (planned(taxes={"percentage": "19", "inclusive": False}), "tax")])
+def test_C10_a_plan_is_what_the_offer_says_or_it_is_not_sold(made, why):
+    assert rules.misfit(made, PRICE) == why
+
+
+@pytest.mark.parametrize("broken", [{"billing_cycles": None}, {"billing_cycles": []}, {"billing_cycles": [1]}, {"status": None, "billing_cycles": [{}]},
+                                    {"taxes": {"percentage": "many", "inclusive": False}}])
+def test_a_plan_that_cannot_be_read_is_not_sold(broken):
+    with pytest.raises(Unreadable):
+        rules.misfit(planned() | broken, PRICE)
+
+
+def test_C13_a_trial_that_costs_something_is_no_free_one():
+    assert rules.free_trial(planned(cycle("TRIAL", "DAY", 7, total=1, price=None), cycle(sequence=2)))
+    assert not rules.free_trial(planned(cycle("TRIAL", "DAY", 7, total=1, price="1.00"), cycle(sequence=2))) and not rules.free_trial(planned())
+
+
 def test_what_a_webhook_must_tell_of_is_what_the_intake_takes():
     from chalicelib.intake import _PAYPAL_CONCERNS
     assert set(rules.EVENTS) < set(_PAYPAL_CONCERNS)
 
 
-def test_fault_44_45_what_is_announced_before_any_payment_is_booked_is_not_paid_and_its_failure_has_the_grace_only():
+def test_fault_44_45_what_is_announced_before_any_payment_is_booked_is_not_paid_and_its_failure_has_no_grace_or_after_an_undo_the_grace_only():
     active = remembering(None, read(paid=None, now=PAID + 3_600))
     assert (active.status, active.paid_through, active.items[0].end) == ("active", None, NEXT)
-    failed = remembering(active, read(paid=None, now=PAID + DAY, billing={"failed_payments_count": 1}))
+    assert remembering(active, read(paid=None, now=PAID + DAY, billing={"failed_payments_count": 1})).status == "incomplete"
+    later = {"create_time": iso(PAID - 5 * DAY)}
+    active = remembering(None, read(paid=None, now=PAID + 3_600, **later))
+    failed = remembering(active, read(paid=None, now=PAID + DAY, billing={"failed_payments_count": 1}, **later))
     assert access(failed, failed.items[0], terms=Terms(grace_days=7), now=PAID + 7 * DAY - 1).stands
     assert not access(failed, failed.items[0], terms=Terms(grace_days=7), now=PAID + 7 * DAY).stands
 

@@ -244,9 +244,8 @@ def test_what_is_cancelled_is_read_for_three_days_more_and_then_left_alone(paypa
 
 # What has not begun
 
-@pytest.mark.parametrize("trial", [None, 7])
-def test_C13_the_one_that_an_undo_made_can_be_cancelled_at_once_and_gives_neither_a_trial_nor_a_day(paypal, trial):
-    paypal.sells(trial=trial, cancel_now=True)
+def test_the_one_that_an_undo_made_can_be_cancelled_at_once_and_gives_not_a_day(paypal):
+    paypal.sells(cancel_now=True)
     name = paypal.holder()
     paypal.clicks(name)
     paypal.hears()
