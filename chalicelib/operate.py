@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 
-from chalicelib import audit, connect, dead_letters, log, parked, ports, problem
+from chalicelib import audit, connect, dead_letters, explain, log, parked, ports, problem
 from chalicelib.domain.ids import OPERATOR
 from chalicelib.gateways.queues import QUEUES
 from chalicelib.problem import Problem
@@ -27,7 +27,7 @@ def main(arguments):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m chalicelib.operate", description="Accounts, parked events and dead letters of this stage.")
+    parser = argparse.ArgumentParser(prog="python -m chalicelib.operate", description="Accounts, parked events, members and dead letters of this stage.")
     parser.set_defaults(account=None, dry_run=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     made = commands.add_parser("connect", help="bind a connected Stripe account or a PayPal account to a server")
@@ -47,6 +47,10 @@ def _parser():
     freed.add_argument("--account", help="of this account: operator (the default with ID) or acct_…")
     freed.add_argument("--dry-run", action="store_true", help="only say what would be released")
     freed.set_defaults(act=_release)
+    asked = commands.add_parser("explain", help="why a member has a role or has it not, and what exactly mends it")
+    asked.add_argument("server", metavar="SERVER", help="the Discord server's id")
+    asked.add_argument("user", metavar="USER", help="the member's Discord id")
+    asked.set_defaults(act=_explain)
     _dead_letters(commands.add_parser("dlq", help="messages that failed until they were put aside").add_subparsers(required=True, metavar="WHAT"))
     return parser
 
@@ -100,6 +104,11 @@ def _release(asked):
             done = {"released": int(parked.release_one(account, asked.id))}
     _say({**done, "dry_run": asked.dry_run})
     return 1 if done.get("failed") or asked.id and not done["released"] else 0
+
+
+def _explain(asked):
+    _say(explain.for_operator(user=asked.user, server_id=asked.server))
+    return 0
 
 
 def _depths(asked):

@@ -90,10 +90,7 @@ def _events(account, **window):
         yield from paypal.sent_events(account, **window)
         return
     for question in _QUESTIONS:
-        for event in stripe.sent_events(account, **question, **window):
-            yield event
-            if isinstance(event, Unknown):
-                return
+        yield from stripe.sent_events(account, **question, **window)
 
 
 def _refused(account, why, deadline):
