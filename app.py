@@ -230,6 +230,12 @@ def sent_events(event):
     use_case.run(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
 
 
+@app.schedule(Rate(1, unit=Rate.DAYS))
+def role_counts(event):
+    from chalicelib import drift
+    drift.run(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
+
+
 def seconds_left(event):
     """How many seconds the function may still run, as a function of no arguments."""
     return lambda: event.context.get_remaining_time_in_millis() / 1000

@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 
-from chalicelib import audit, connect, dead_letters, explain, log, parked, ports, problem
+from chalicelib import audit, connect, dead_letters, drift, explain, log, parked, ports, problem
 from chalicelib.domain.ids import OPERATOR
 from chalicelib.gateways.queues import QUEUES
 from chalicelib.problem import Problem
@@ -51,6 +51,9 @@ def _parser():
     asked.add_argument("server", metavar="SERVER", help="the Discord server's id")
     asked.add_argument("user", metavar="USER", help="the member's Discord id")
     asked.set_defaults(act=_explain)
+    counted = commands.add_parser("drift", help="how many members show each role, and how many of them have it from here")
+    counted.add_argument("server", metavar="SERVER", help="the Discord server's id")
+    counted.set_defaults(act=_drift)
     _dead_letters(commands.add_parser("dlq", help="messages that failed until they were put aside").add_subparsers(required=True, metavar="WHAT"))
     return parser
 
@@ -109,6 +112,16 @@ def _release(asked):
 def _explain(asked):
     _say(explain.for_operator(user=asked.user, server_id=asked.server))
     return 0
+
+
+def _drift(asked):
+    """1 while Discord cannot be asked."""
+    found = drift.of_server(asked.server, deadline=_deadline())
+    for one in found or ():
+        _say({"server": asked.server, **one})
+    if found is None:
+        _say(problem.try_later("Discord").body())
+    return 1 if found is None else 0
 
 
 def _depths(asked):
