@@ -105,3 +105,24 @@ def test_the_operator_s_command_says_each_role_in_a_line_and_exit_code_1_while_d
     assert [(one["role"], one["cause"]) for one in said] == [(GOLD, None), (SILVER, "given_elsewhere")]
     servers.close(SERVER, until=ports.wall() + 60, why="rate_limited")
     assert operate.main(["drift", SERVER]) == 1 and operate.main(["drift", "1"]) == 1
+
+
+def test_the_scheduled_function_runs_it_within_its_own_policy_a_refusal_included(product, monkeypatch):
+    import app
+    from infra.local import permissions
+    from infra.local.functions import scheduled_functions
+    from infra.local.scheduler import scheduled_event
+    product.holder()
+    by_hand(product, "gives", BEN)
+    told = []
+    monkeypatch.setattr(log, "alarm", lambda message, **fields: told.append((message, fields.get("kind", fields.get("why")))))
+    monkeypatch.setattr(log, "failure", lambda message, error, **fields: told.append((message, error)))
+    function, = [one for one in scheduled_functions(app.app) if one.name == "role_counts"]
+    end = permissions.enforce("local")
+    try:
+        assert function.invoke(scheduled_event(function.name)) == (None, None)
+        product.order("discord", path="/member-counts", times=1, do="answer", status=403, body={"message": "no", "code": 50001})
+        assert function.invoke(scheduled_event(function.name)) == (None, None)
+    finally:
+        end()
+    assert told == [("drift", "given_elsewhere"), ("discord_closed", "no_access")]

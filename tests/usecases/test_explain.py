@@ -168,8 +168,14 @@ def test_it_is_said_of_oneself_alone_in_three_reads_and_while_everything_is_down
     cookie = {"Cookie": f"__Host-rolekeep-session={secret}"}
     for wire in product.wires.values():
         wire.down = ConnectionError("down")
+    from infra.local import permissions
     with product.counted() as seen:
-        answer = call("GET", f"/api/v1/servers/{SERVER}/explain", headers=cookie)
+        end = permissions.enforce("local")
+        try:
+            with permissions.acting_as(permissions.API):
+                answer = call("GET", f"/api/v1/servers/{SERVER}/explain", headers=cookie)
+        finally:
+            end()
     assert answer.status == 200 and answer.json() == mine()
     assert seen.dynamodb() == {"GetItem sessions": 1, "GetItem members": 1, "BatchGetItem servers": 1} and seen.http == [] and seen.sqs() == {}
     stranger, _ = product.signed_in(BEN)

@@ -275,3 +275,24 @@ def test_when_time_runs_out_the_cursor_stands_where_was_read_and_the_next_run_go
         reached.append(accounts.sent_until(OPERATOR) or 0)
     assert reached == sorted(reached) and len(set(reached)) > 1 and reached[-1] > ports.now() - 600
 
+
+
+def test_the_scheduled_function_runs_it_within_its_own_policy_an_account_that_is_gone_included(product, post):
+    import app
+    from infra.local import permissions
+    from infra.local.functions import scheduled_functions
+    from infra.local.scheduler import scheduled_event
+    shop = Shop(product, A)
+    shop.furnish(OTHER_SERVER)
+    key = product.holder()
+    followed(product)
+    unheard(product, post, lambda: (product.ends(key), shop.order("POST", f"accounts/{A}/disconnect")))
+    function, = [one for one in scheduled_functions(app.app) if one.name == "sent_events"]
+    end = permissions.enforce("local")
+    try:
+        assert function.invoke(scheduled_event(function.name)) == (None, None)
+    finally:
+        end()
+    assert accounts.read(A).state == accounts.DISCONNECTED and accounts.sent_until(OPERATOR) == ports.now()
+    product.work()
+    assert product.shown() == set()
