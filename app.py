@@ -138,6 +138,14 @@ def server_timeline(server):
     return answer(timeline.of_server(user=member.user, server_id=server, before=http.query(app.current_request, "before")))
 
 
+@app.route("/api/v1/servers/{server}/explain")
+@answering
+def explain(server):
+    from chalicelib import explain as use_case
+    _, member = http.session(app.current_request)
+    return answer(use_case.of_member(user=member.user, server_id=server))
+
+
 @app.route("/api/v1/me/export")
 @answering
 def export():
@@ -220,6 +228,12 @@ def parked_events(event):
 def sent_events(event):
     from chalicelib import sent_events as use_case
     use_case.run(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
+
+
+@app.schedule(Rate(1, unit=Rate.DAYS))
+def role_counts(event):
+    from chalicelib import drift
+    drift.run(remaining=seconds_left(event), limit=settings.WORKER_SECONDS)
 
 
 def seconds_left(event):

@@ -51,15 +51,19 @@ def park_event(message, why, *, at, intent=""):
 
 @contextlib.contextmanager
 def act(account, facts, *, at):
-    """There is an audit row for what is about to be done about a money account; afterwards it says done, or what failed."""
+    """There is an audit row for what is about to be done about a money account; afterwards it says done, or what failed.
+
+    Yields a dict: what the block puts into it stands in the outcome.
+    """
+    said = {}
     subject, row_id = f"account#{account}", f"{at:012d}-{ports.token(6)}"
     ledger.open_audit(subject=subject, row_id=row_id, at=at, data=facts)
     try:
-        yield
+        yield said
     except Exception as error:
-        ledger.close_audit(subject=subject, row_id=row_id, outcome={"result": "failed", "why": type(error).__name__})
+        ledger.close_audit(subject=subject, row_id=row_id, outcome={**said, "result": "failed", "why": type(error).__name__})
         raise
-    ledger.close_audit(subject=subject, row_id=row_id, outcome={"result": "done"})
+    ledger.close_audit(subject=subject, row_id=row_id, outcome={**said, "result": "done"})
 
 
 def _word(answer):

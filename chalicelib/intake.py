@@ -36,6 +36,8 @@ _CONCERNS = {
     "account.application.deauthorized": lambda o: ("account", None),
 }
 
+STRIPE_TYPES = tuple(_CONCERNS)
+
 # The same for PayPal (developer.paypal.com/docs/subscriptions/reference/webhooks; RE-ACTIVATED and RISK.DISPUTE are older names that
 # still come). BILLING.SUBSCRIPTION.CREATED is not here: nobody has approved it yet.
 _PAYPAL_CONCERNS = {
@@ -65,7 +67,7 @@ def stripe(body, signature, *, endpoint=ids.OPERATOR):
     if len(body) > LARGEST_BODY:
         raise problem.too_large()
     verify_stripe(body, signature, secrets=secrets, wall=ports.wall())
-    return _queued(queues.STRIPE_EVENTS, _thin(_stripe_event(body), endpoint))
+    return _queued(queues.STRIPE_EVENTS, thin_stripe(_stripe_event(body), endpoint))
 
 
 def paypal(body, headers, *, account):
@@ -183,7 +185,7 @@ def _no_constant(_):
     raise ValueError("NaN and Infinity are no JSON")
 
 
-def _thin(event, endpoint):
+def thin_stripe(event, endpoint):
     """{event, type, account, kind, id} for the queue, or None for an event that concerns nothing of ours.
 
     `endpoint` is in it only when the event came to the wrong one: whose account it is cannot be looked up here, so the

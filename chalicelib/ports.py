@@ -8,7 +8,7 @@ import time
 
 
 class Ports:
-    """The real sources. A simulation passes an object with the same four methods to `use`."""
+    """The real sources. A simulation passes an object with the same five methods to `use`."""
 
     def wall(self):
         """The wall clock, in seconds since the epoch (float)."""
@@ -29,6 +29,10 @@ class Ports:
     def below(self, n):
         """A random whole number in [0, n), to spread retries."""
         return secrets.randbelow(n)
+
+    def sleep(self, seconds):
+        """So much time has passed."""
+        time.sleep(seconds)
 
 
 _current = Ports()
@@ -59,3 +63,8 @@ def token(size=16):
 def below(n):
     """A random whole number in [0, n)."""
     return _current.below(n)
+
+
+def sleep(seconds):
+    """So much time has passed: for the operator's commands only, no function of the product sleeps."""
+    _current.sleep(seconds)

@@ -35,6 +35,40 @@ def _disconnected(sub):
 
 _OTHER = ("Discord refused this role. It is tried again by itself.", "Ask the server's owner.")
 
+YOU, OWNER, OPERATOR, NOBODY = "you", "owner", "operator", "nobody"
+# code: (who must act, what exactly mends it, for the owner and the operator), beside WHY for the member
+FIX = {
+    "not_in_server": (YOU, "Nothing is wrong in the server. The member joins it with this Discord account (another one of theirs does not count); the role "
+                           "comes within a day, or at once by “Restore my roles”."),
+    "missing_permissions": (OWNER, "In Discord, Server Settings, Roles: drag the bot's own role above “{role}”, and give it “Manage Roles”. A role that Discord or "
+                                   "another app manages can be given by nobody: sell another one. “Restore my roles” tries at once."),
+    "role_deleted": (OWNER, "The role {role_id} is gone in Discord. Make a new one and put its id into the offers in place of this one; members get it by themselves."),
+    "banned_member": (OWNER, "In Discord, Server Settings, Bans: lift the ban; or refund the member and cancel what they pay."),
+    "discord_unavailable": (NOBODY, "Nothing: Discord failed, and is asked again. Should it last, see discordstatus.com."),
+    "rate_limited": (NOBODY, "Nothing: Discord told us how long to wait, and everybody waits."),
+    "no_access": (OWNER, "Add the bot to the server again, with “Manage Roles”, and drag its role above those that are sold. It is asked once an hour."),
+    "banned": (OPERATOR, "Discord has blocked this address. One worker asks every ten minutes, and all go on when it is over: restart nothing, call nothing by "
+                         "hand; look in the logs for what was refused so often, or leave by another address."),
+    "bad_token": (OPERATOR, "Put the application's present bot token into DISCORD_BOT_TOKEN and deploy: everything goes on by itself."),
+    "guarded": (OPERATOR, "Compare the server's offers with what they were: a mapping may be gone. If they are right: `operate guard lift {server}`."),
+    "strips_off": (OPERATOR, "`operate switch strips on`, when whatever it was switched off for is over."),
+    "grants_off": (OPERATOR, "`operate switch grants on`, when whatever it was switched off for is over."),
+    "working": (NOBODY, "Nothing: it is under way. Should it last longer than two minutes: `operate dlq list`, and the logs."),
+    "ending": (NOBODY, "Nothing: it is under way. Should it last longer than two minutes: `operate dlq list`, and the logs."),
+}
+_OTHER_FIX = (OPERATOR, "Discord answered {code}, which nobody here knows: look it up at discord.com/developers/docs/topics/opcodes-and-status-codes.")
+
+
+def why_not(code):
+    """(what is so, what the member can do) of a code of ours."""
+    return WHY.get(code, _OTHER)
+
+
+def mends(code, **names):
+    """(who, what): what exactly mends it. `names`: role, role_id, server."""
+    who, what = FIX.get(code, _OTHER_FIX)
+    return who, what.format_map({"code": code, **names})
+
 
 def iso(instant):
     """An instant as ISO 8601 in UTC, or None."""
@@ -82,7 +116,7 @@ def role(row, server, role_id, want, closed_why, *, following=None):
         want = replace(want, until=None, renews=True, grace=False)
     known = row.roles.get(role_id, rules.Role())
     state, why = _state(known, want, closed_why)
-    text, step = WHY.get(why, _OTHER) if why else ("", "")
+    text, step = why_not(why) if why else ("", "")
     return {
         "id": role_id, "name": server.role_name(role_id), "state": state,
         "why": {"code": why, "text": text, "next": step, "retry_at": iso(known.block.next) if known.block else None}

@@ -66,6 +66,18 @@ def member_roles(*, server, user, deadline):
     return answer
 
 
+def role_counts(*, server, deadline):
+    """Done({role id: how many members have it}) without @everyone, Refused or Retry (docs: resources/guild, role member counts)."""
+    answer = _bot("GET", f"/guilds/{server}/roles/member-counts", server=server, deadline=deadline)
+    if isinstance(answer, InDoubt):
+        return Retry(OUTAGE_SECONDS, "discord_unavailable")
+    if isinstance(answer, Done):
+        counts = answer.value
+        usable = isinstance(counts, dict) and all(type(count) is int and count >= 0 for count in counts.values())
+        return answer if usable else Retry(OUTAGE_SECONDS, "discord_unavailable")
+    return answer
+
+
 def token_mark():
     """A short fingerprint of the bot token: tells whether the token that Discord refused is still the one in use."""
     import hashlib

@@ -125,6 +125,30 @@ def open_invoice(key, *, deadline):
             "url": invoice.get("hosted_invoice_url")}
 
 
+def sent_events(account, *, types, delivered, since, until, deadline):
+    """Yield the events of these types (20 at most) that Stripe has made for this account between two instants, newest first; at last
+    an Unknown when a page cannot be read.
+
+    Without `delivered` only those that some endpoint has not taken (yet). Stripe keeps them for 30 days (docs.stripe.com/api/events/list).
+    """
+    params, read = {"types": list(types), "created": {"gte": since, "lte": until}, "limit": 100, **({} if delivered else {"delivery_success": False})}, set()
+    while True:
+        found = _read(lambda api, options: api.events.list(params, options), account, deadline)
+        page = [one for one in found["data"] if isinstance(one, dict)] if isinstance(found, dict) and isinstance(found.get("data"), list) else None
+        if page is None:
+            yield found if isinstance(found, Unknown) else Unknown("unreadable")
+            return
+        yield from page
+        if not found.get("has_more"):
+            return
+        last = page[-1].get("id") if page else None
+        if not ids.valid("event", last) or last in read:     # it leads nowhere, or round in a circle
+            yield Unknown("unreadable")
+            return
+        read.add(last)
+        params = params | {"starting_after": last}
+
+
 def start_checkout(*, account, price, once, intent, customer, success_url, cancel_url, deadline):
     """Done({id, url}) of a Checkout Session whose subscription, or with `once` whose payment, will carry the intent; Refused
     or InDoubt otherwise.

@@ -62,7 +62,8 @@ class Firsts:
             "due_sweep": [("nothing_due", lambda: scheduled_event("due_sweep"))],
             "parked_events": [("nothing_parked", lambda: scheduled_event("parked_events"))],
             "paypal_events": [("hint_for_nobody", lambda: {"Records": [record(json.dumps(_HINT))]})],
-            "sent_events": [("no_account", lambda: scheduled_event("sent_events"))],
+            "role_counts": [("one_server", lambda: scheduled_event("role_counts"))],
+            "sent_events": [("nothing_new", lambda: scheduled_event("sent_events"))],
         }[function]
 
     def _role_changes(self):

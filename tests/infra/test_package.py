@@ -200,7 +200,7 @@ def test_D12_no_worker_reads_sessions_and_only_the_api_its_own_worker_and_the_sc
             if "Fn::GetAtt" in resource:
                 touched.setdefault(resource["Fn::GetAtt"][0], set()).add(role)
     assert touched["SessionsTable"] == {"ApiHandlerRole"}
-    assert touched["StripeEventsQueue"] == {"ApiHandlerRole", "StripeEventsRole", "ParkedEventsRole"}
+    assert touched["StripeEventsQueue"] == {"ApiHandlerRole", "StripeEventsRole", "ParkedEventsRole", "SentEventsRole"}
     assert touched["PaypalEventsQueue"] == {"ApiHandlerRole", "PaypalEventsRole", "ParkedEventsRole", "SentEventsRole"}
     assert touched["MembersQueue"] == {"ApiHandlerRole", "DueSweepRole", "MembersRole", "ParkedEventsRole"}
 

@@ -196,3 +196,20 @@ def test_an_event_of_live_mode_can_be_sent(account):
                                                 ("PUT", "endpoints", {"endpoints": [{}]}), ("POST", "clock", {"advance": -1})])
 def test_an_order_that_makes_no_sense_is_refused(account, method, path, body):
     assert "error" in account.control(method, path, body, expect=400)
+
+
+def test_the_list_of_what_was_not_delivered_holds_what_waits_and_what_one_endpoint_never_took():
+    account = Account(endpoints=[Endpoint(HOOK, SECRETS), Endpoint("http://other.test/hook", SECRETS, enabled_events=("charge.failed",))])
+    emit(account, "charge.failed", "charge.refunded")
+
+    def listed(**more):
+        return [event["type"] for event in account.api("GET", "/v1/events", {"delivery_success": "false", **more})["data"]]
+
+    assert listed() == ["charge.refunded", "charge.failed"] and listed(**{"types[0]": "charge.failed"}) == ["charge.failed"]
+    account.answers = [200, 500, 200] + [503] * 20     # one endpoint takes it, the other does not
+    for _ in range(len(BACK_OFF) + 1):
+        account.sandbox.deliveries.pump()
+        account.wall += max(BACK_OFF)
+    assert account.sandbox.deliveries.waiting == [] and listed() == ["charge.failed"]
+    assert [event["type"] for event in account.api("GET", "/v1/events", {"delivery_success": "true"})["data"]] == ["charge.refunded"]
+    assert account.refused("GET", "/v1/events", {f"types[{n}]": "charge.failed" for n in range(21)})["param"] == "types"

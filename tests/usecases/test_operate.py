@@ -91,3 +91,21 @@ def test_it_runs_from_a_shell_with_nothing_but_the_stages_environment_and_logs_g
     done = subprocess.run([sys.executable, "-m", "chalicelib.operate", "parked", "release"], cwd=aws.ROOT, env=dict(os.environ), text=True, capture_output=True, timeout=60)
     assert (done.returncode, json.loads(done.stdout)) == (1, {"looked": 1, "released": 0, "failed": 1, "left": False, "dry_run": False}), done.stderr
     assert "parked_failed" in done.stderr
+
+
+def test_fault_60_dead_letters_are_shown_given_back_and_thrown_away_in_the_embedded_aws_too(product, command):
+    product.tell(product.buys())
+    body = product.messages("stripe-events")[0]["body"]
+    sqs = product.aws.client("sqs")
+    url = sqs.get_queue_url(QueueName="rolekeep-local-stripe-events-dlq")["QueueUrl"]
+    for text in (body, "poison"):
+        sqs.send_message(QueueUrl=url, MessageBody=text)
+    assert command("dlq", "list", "stripe-events")[1][0]["dead"] == 2
+    for _ in range(2):
+        _, shown = command("dlq", "show", "stripe-events")
+        assert sorted(map(str, (one["message"] for one in shown))) == sorted(map(str, (json.loads(body), {"unreadable": 6})))
+    poison = next(one["id"] for one in shown if "unreadable" in one["message"])
+    assert command("dlq", "discard", "stripe-events", poison)[0] == 0
+    assert command("dlq", "redrive", "stripe-events", "--rate", "50") == (0, [
+        {"queue": "stripe-events", "found": 1, "done": 1, "failed": 0, "left": False, "dry_run": False}])
+    assert command("dlq", "list", "stripe-events")[1][0]["dead"] == 0 and product.work() == 0 and product.shown() == {GOLD}

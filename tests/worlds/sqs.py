@@ -213,6 +213,9 @@ class Queues:
             raise _refused("MessageNotInflight", "The specified message isn't in flight.")
         messages[one.id] = replace(one, visible_at=self.now() + params["VisibilityTimeout"])
 
+    def _ChangeMessageVisibilityBatch(self, params):
+        return self._batch(params, self._ChangeMessageVisibility)
+
 
 def _no_queue():
     return Failure(_OLD + "NonExistentQueue", "The specified queue does not exist.", kind="QueueDoesNotExist")

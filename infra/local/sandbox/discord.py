@@ -19,6 +19,7 @@ ROUTES = [  # (path, bucket, {method: name of the method here})
     (ROLE, "role_change", {"PUT": "_put_role", "DELETE": "_delete_role"}),
     (r"/guilds/(?P<guild_id>[^/]+)/members/(?P<user_id>[^/]+)", "member", {"GET": "_get_member"}),
     (r"/guilds/(?P<guild_id>[^/]+)/roles", "roles", {"GET": "_get_roles"}),
+    (r"/guilds/(?P<guild_id>[^/]+)/roles/member-counts", "role_counts", {"GET": "_get_role_counts"}),
     (r"/guilds/(?P<guild_id>[^/]+)", "guild", {"GET": "_get_guild"}),
     (r"/users/@me", "me", {"GET": "_get_me"}),
 ]
@@ -170,6 +171,11 @@ class DiscordSandbox:
 
     def _get_roles(self, request, guild_id):
         return json_answer(self._roles(self.world.bots_guild(guild_id)))
+
+    def _get_role_counts(self, request, guild_id):
+        guild = self.world.bots_guild(guild_id)
+        held = [role for member in guild["members"].values() for role in member["roles"]]
+        return json_answer({role: held.count(role) for role in guild["roles"] if role != guild_id})
 
     def _get_member(self, request, guild_id, user_id):
         member = self.world.member(self.world.bots_guild(guild_id), user_id)

@@ -3,7 +3,7 @@ import hashlib
 import math
 
 # (requests, seconds). Real limits differ per route and are not published; these are wide enough for a smooth demo.
-GENEROUS = {"global": (50, 1.0), "role_change": (50, 10.0), "member": (50, 10.0), "roles": (50, 10.0), "guild": (50, 10.0),
+GENEROUS = {"global": (50, 1.0), "role_change": (50, 10.0), "member": (50, 10.0), "roles": (50, 10.0), "role_counts": (50, 10.0), "guild": (50, 10.0),
             "me": (50, 10.0), "oauth": (50, 10.0)}
 INVALID_REQUESTS, INVALID_WINDOW = 10_000, 600.0  # rate-limit documentation: 10,000 per 10 minutes and address
 BAN_SECONDS = 3600.0  # assumption: the documentation says "temporarily"

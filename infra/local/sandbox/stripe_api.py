@@ -228,6 +228,8 @@ class Api:
     def list_events(self, params):
         if "type" in params and "types" in params:
             raise Refusal(400, "You may only specify one of these parameters: type, types.")
+        if len(params.get("types", ())) > 20:
+            raise Refusal(400, "You may only specify up to 20 types.", param="types")
         types = params.get("types") or ([params["type"]] if "type" in params else ["*"])
         pattern = re.compile("|".join(re.escape(t).replace(r"\*", ".*") for t in types))
         waiting = {item["event"] for item in self.world.waiting()} | self.failed_events()
@@ -237,7 +239,9 @@ class Api:
 
     def failed_events(self):
         """Ids of events that some endpoint never took."""
-        return {key for key, inside in self.world.state["attempts"].items() if inside and not any(200 <= a["status"] < 300 for a in inside)}
+        def untaken(attempts):
+            return {a["url"] for a in attempts} - {a["url"] for a in attempts if 200 <= a["status"] < 300}
+        return {key for key, attempts in self.world.state["attempts"].items() if untaken(attempts)}
 
     def list_configurations(self, params):
         return self.page("billing_portal.configuration", params, "/v1/billing_portal/configurations",
