@@ -7,7 +7,8 @@ import argparse
 import json
 import sys
 
-from chalicelib import audit, connect, log, parked, ports
+from chalicelib import audit, brake, connect, log, parked, ports
+from chalicelib.domain.brakes import HOUR, SWITCHES
 from chalicelib.domain.ids import OPERATOR
 from chalicelib.problem import Problem
 from chalicelib.store import accounts
@@ -26,7 +27,7 @@ def main(arguments):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m chalicelib.operate", description="Accounts and parked events of this stage.")
+    parser = argparse.ArgumentParser(prog="python -m chalicelib.operate", description="Accounts, parked events, switches and the mass-strip guard of this stage.")
     parser.set_defaults(account=None, dry_run=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     made = commands.add_parser("connect", help="bind a connected Stripe account or a PayPal account to a server")
@@ -46,7 +47,42 @@ def _parser():
     freed.add_argument("--account", help="of this account: operator (the default with ID) or acct_…")
     freed.add_argument("--dry-run", action="store_true", help="only say what would be released")
     freed.set_defaults(act=_release)
+    _add_brakes(commands)
     return parser
+
+
+def _add_brakes(commands):
+    switches = commands.add_parser("switch", help="role changes off and on").add_subparsers(required=True, metavar="WHAT")
+    switches.add_parser("list", help="what is off, and where").set_defaults(act=lambda _: _say_all(brake.switches()))
+    for what in SWITCHES:
+        made = switches.add_parser(what, help=f"{what} off or on: what would be done waits")
+        made.add_argument("state", choices=("off", "on"))
+        made.add_argument("--server", help="in this server only")
+        made.add_argument("--dry-run", action="store_true", help="only say who waits")
+        made.set_defaults(act=_switch, what=what)
+    guards = commands.add_parser("guard", help="the mass-strip guard").add_subparsers(required=True, metavar="WHAT")
+    guards.add_parser("list", help="what it has counted and blocked").set_defaults(act=lambda _: _say_all(brake.guards()))
+    lifted = guards.add_parser("lift", help="let everything pass in one server for a while")
+    lifted.add_argument("server", metavar="SERVER", help="the Discord server's id")
+    lifted.add_argument("--for", dest="seconds", type=int, default=HOUR, metavar="SECONDS", help="one hour unless said; 0 ends it")
+    lifted.add_argument("--dry-run", action="store_true", help="only say who waits")
+    lifted.set_defaults(act=_lift)
+
+
+def _switch(asked):
+    _say(brake.switch(asked.what, off=asked.state == "off", server_id=asked.server, dry_run=asked.dry_run))
+    return 0
+
+
+def _lift(asked):
+    _say(brake.lift(asked.server, seconds=asked.seconds, dry_run=asked.dry_run))
+    return 0
+
+
+def _say_all(lines):
+    for line in lines:
+        _say(line)
+    return 0
 
 
 def _connect(asked):
