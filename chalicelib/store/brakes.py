@@ -58,7 +58,7 @@ def count(server_id, user, *, now, holders):
             if _begin(server_id, who, now, item):
                 return None
         elif item.holders is None:
-            found = holders()
+            found = holders() + len(item.members)   # who was counted has lost what they held
             _change(server_id, _GUARD, [ServerItem.holders.set(found), ServerItem.most.set(limit(found))], ServerItem.since == item.since)
         elif len(item.members) >= item.most:
             return int(item.since) + HOUR
