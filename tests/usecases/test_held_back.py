@@ -452,6 +452,24 @@ def test_a_switch_in_one_server_is_for_that_server(product, command):
     assert command("switch", "strips", "off", "--server", "1")[0] == 1
 
 
+def test_what_is_set_for_a_server_and_what_is_set_everywhere_are_read_together(product):
+    from chalicelib.domain.brakes import Brakes
+    from chalicelib.domain.closed import EVERYWHERE
+    from chalicelib.store import brakes, servers
+    for scope, what in ((SERVER, "strips"), (EVERYWHERE, "grants")):
+        brakes.switch(scope, what, off=True)
+    brakes.trip(SERVER, until=7)
+    brakes.lift(SERVER, until=9)
+    servers.close(EVERYWHERE, until=11, why="banned")
+    read, closed = servers.read(SERVER)
+    assert read.brakes == Brakes(frozenset({"strips", "grants"}), 7, 9) and [one.scope for one in closed] == [EVERYWHERE]
+    assert not brakes.trip(SERVER, until=7) and not brakes.trip(SERVER, until=6), "an earlier end shortens nothing"
+    brakes.switch(EVERYWHERE, "grants", off=False)
+    assert servers.read(SERVER)[0].brakes.off == {"strips"} and len(servers.read(SERVER)[1]) == 1
+    servers.reopen(closed[0])
+    assert servers.read(SERVER)[0].brakes == Brakes(frozenset({"strips"}), 7, 9) and servers.read(SERVER)[1] == []
+
+
 def test_while_grants_are_off_nothing_is_given_and_who_switches_plans_keeps_the_old_role(product, command):
     key, ended = product.holder("gold"), product.holder("silver", BEN)
     command("switch", "grants", "off")
