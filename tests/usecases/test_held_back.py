@@ -438,6 +438,9 @@ def test_while_strips_are_off_everywhere_nobody_loses_anything_grants_go_on_and_
 def test_a_switch_in_one_server_is_for_that_server(product, command):
     product.furnish(OTHER_SERVER)
     keys = [(product.holder("gold", ADA, server), server) for server in (SERVER, OTHER_SERVER)]
+    product.order("discord", method="PUT", path="/roles/", do="answer", status=403, body={"code": 50013, "message": "Missing Permissions"}, times=1)
+    product.tell(product.buys("gold", BEN))
+    assert product.work() == 0 and product.row(BEN).roles[GOLD].block, "who waits for something else is not called"
     assert command("switch", "strips", "off", "--server", SERVER)[0] == 0
     for key, _ in keys:
         product.ends(key)
