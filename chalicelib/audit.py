@@ -50,13 +50,13 @@ def park_event(message, why, *, at, intent=""):
 
 
 @contextlib.contextmanager
-def act(account, facts, *, at):
-    """There is an audit row for what is about to be done about a money account; afterwards it says done, or what failed.
+def act(name, facts, *, at, about="account"):
+    """There is an audit row for what is about to be done about a money account, or a server (`about`); afterwards it says done, or what failed.
 
     Yields a dict: what the block puts into it stands in the outcome.
     """
     said = {}
-    subject, row_id = f"account#{account}", f"{at:012d}-{ports.token(6)}"
+    subject, row_id = f"{about}#{name}", f"{at:012d}-{ports.token(6)}"
     ledger.open_audit(subject=subject, row_id=row_id, at=at, data=facts)
     try:
         yield said

@@ -7,7 +7,8 @@ import argparse
 import json
 import sys
 
-from chalicelib import audit, connect, dead_letters, drift, explain, log, parked, ports, problem
+from chalicelib import audit, brake, connect, dead_letters, drift, explain, log, parked, ports, problem
+from chalicelib.domain.brakes import HOUR, SWITCHES
 from chalicelib.domain.ids import OPERATOR
 from chalicelib.gateways.queues import QUEUES
 from chalicelib.problem import Problem
@@ -27,7 +28,7 @@ def main(arguments):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m chalicelib.operate", description="Accounts, parked events, members and dead letters of this stage.")
+    parser = argparse.ArgumentParser(prog="python -m chalicelib.operate", description="Accounts, parked events, members, dead letters, switches and the mass-strip guard of this stage.")
     parser.set_defaults(account=None, dry_run=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     made = commands.add_parser("connect", help="bind a connected Stripe account or a PayPal account to a server")
@@ -55,6 +56,7 @@ def _parser():
     counted.add_argument("server", metavar="SERVER", help="the Discord server's id")
     counted.set_defaults(act=_drift)
     _dead_letters(commands.add_parser("dlq", help="messages that failed until they were put aside").add_subparsers(required=True, metavar="WHAT"))
+    _add_brakes(commands)
     return parser
 
 
@@ -74,6 +76,40 @@ def _dead_letters(whats):
             made.add_argument("--rate", type=int, default=5, help=f"messages a second, 1 to {dead_letters.MOST_A_SECOND}; 5 unless said")
         if name == "discard":
             made.add_argument("--all", action="store_true", help="all of them, where no ID is said")
+
+
+def _add_brakes(commands):
+    switches = commands.add_parser("switch", help="role changes off and on").add_subparsers(required=True, metavar="WHAT")
+    switches.add_parser("list", help="what is off, and where").set_defaults(act=lambda _: _say_all(brake.switches()))
+    for what in SWITCHES:
+        made = switches.add_parser(what, help=f"{what} off or on: what would be done waits")
+        made.add_argument("state", choices=("off", "on"))
+        made.add_argument("--server", help="in this server only")
+        made.add_argument("--dry-run", action="store_true", help="only say who waits")
+        made.set_defaults(act=_switch, what=what)
+    guards = commands.add_parser("guard", help="the mass-strip guard").add_subparsers(required=True, metavar="WHAT")
+    guards.add_parser("list", help="what it has counted and blocked").set_defaults(act=lambda _: _say_all(brake.guards()))
+    lifted = guards.add_parser("lift", help="let everything pass in one server for a while")
+    lifted.add_argument("server", metavar="SERVER", help="the Discord server's id")
+    lifted.add_argument("--for", dest="seconds", type=int, default=HOUR, metavar="SECONDS", help="one hour unless said; 0 ends it")
+    lifted.add_argument("--dry-run", action="store_true", help="only say who waits")
+    lifted.set_defaults(act=_lift)
+
+
+def _switch(asked):
+    _say(brake.switch(asked.what, off=asked.state == "off", server_id=asked.server, dry_run=asked.dry_run))
+    return 0
+
+
+def _lift(asked):
+    _say(brake.lift(asked.server, seconds=asked.seconds, dry_run=asked.dry_run))
+    return 0
+
+
+def _say_all(lines):
+    for line in lines:
+        _say(line)
+    return 0
 
 
 def _connect(asked):

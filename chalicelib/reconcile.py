@@ -6,7 +6,7 @@ of the lease works, whatever is about to be touched is stored as `may` first, an
 from dataclasses import dataclass, replace
 
 from chalicelib import anonymise, audit, log, ports, settings
-from chalicelib.domain import ids, story
+from chalicelib.domain import brakes, ids, story
 from chalicelib.domain import plan as rules
 from chalicelib.domain.closed import BAD_TOKEN, BANNED
 from chalicelib.domain.holds import Hold
@@ -14,12 +14,14 @@ from chalicelib.domain.plan import GRANT, STRIP
 from chalicelib.domain.subscription import remembering
 from chalicelib.gateways import discord, processors, wire
 from chalicelib.gateways.outcomes import Done, InDoubt, OutOfTime, Refused, Retry, Unknown
+from chalicelib.store import brakes as store_brakes
 from chalicelib.store import members, servers
 
 SETTLED, LEFT, PAUSED, IN_DOUBT, LOST, ERASED = "settled", "left", "paused", "in_doubt", "lost", "erased"
 
 UNKNOWN_RETRY_SECONDS = 120
 LONGEST_WAIT_SECONDS = 3_600
+MOST_COUNTED = 10_000   # memberships read to learn how many of a server hold something: two seconds
 MOST_ROUNDS = 8
 
 
@@ -90,7 +92,7 @@ class _Round:
         self.roles, self.checked_at, self.look_at = row.roles, row.checked_at, row.look_at
         self.subs, self.unread, self.facts, self.wants = {}, [], [], {}
         self.holds, self.asked, self.unasked = dict(row.holds), [], []
-        self.looked = self.absent = False
+        self.looked = self.absent = self.leaving = False
         self.lost = []
         self.server, self.probe = None, None
 
@@ -102,9 +104,15 @@ class _Round:
             return self.pause(self.clock + UNKNOWN_RETRY_SECONDS)
         try:
             self._fetch()
+            self._prove()
             return self._look() or self._decide()
         except OutOfTime:
+            self._prove()
             return self.pause(self.clock)
+
+    def _prove(self):
+        """The roles that the processor's own word has just ended say so: with these facts stored, no later round could tell."""
+        self.roles = brakes.proven(self.roles, (self.row.subs, self.row.holds), (self.subs, self.holds), self.server, self.clock)
 
     def _fetch(self):
         """Every subscription of this member here is freshly read, unless it is over, and then every charge in question.
@@ -179,9 +187,12 @@ class _Round:
 
     def _decide(self):
         self.wants = rules.wanted(self.subs.values(), self.holds.values(), self.server, self.clock)
-        if self._leaving():
+        self.leaving = self._leaving()
+        if self.leaving:
             self.wants = {}
         plan = rules.plan(self.roles, self.wants, rules.kept(self.unread, self.server), now=self.clock, forced=self.looked)
+        plan, waits = brakes.switched(plan, self.server.brakes.off)
+        self._hold_back({} if self.absent else waits, self.clock + LONGEST_WAIT_SECONDS)
         if plan.strips and not self._held_at_one_instant():
             return self.row     # start over: nothing has been written
         if self.looked and (again := rules.force_again(self.roles, self.wants, plan)):
@@ -192,6 +203,28 @@ class _Round:
         elif plan.touched:
             return self._apply(plan)
         return self._finish()
+
+    def _hold_back(self, waits, until):
+        """These calls {role: (verb, why)} wait, each with its reason and due again at `until`."""
+        self.roles = brakes.waiting(self.roles, waits, until=until, now=self.clock)
+        for why in sorted({why for _, why in waits.values()}):
+            log.alarm("held_back", user=self.row.user, server=self.row.server, why=why, count=sum(one == why for _, one in waits.values()))
+
+    def _guarded(self, plan):
+        """The plan without the strips that the mass-strip guard blocks. Only what nothing proves costs a write; an owner's or member's act proves it."""
+        doubtful = () if self.leaving else brakes.doubtful(plan.strips, self.roles, self.subs.values(), self.unread, self.clock)
+        on = self.server.brakes
+        if not doubtful or on.lifted(self.clock):
+            return plan
+        until = on.blocked(self.clock)
+        if until is None:
+            until = store_brakes.count(self.row.server, self.row.user, now=self.clock, holders=lambda: members.holders(self.row.server, most=MOST_COUNTED))
+            if until is None:
+                return plan
+            if store_brakes.trip(self.row.server, until=until):
+                log.alarm("mass_strip_guard", server=self.row.server, seconds=until - self.clock)
+        self._hold_back({role: (STRIP, rules.GUARDED) for role in doubtful}, until)
+        return replace(plan, strips=tuple(role for role in plan.strips if role not in doubtful))
 
     def _leaving(self):
         """True for a member who is to be erased and pays for nothing any more. Who still pays keeps it: somebody is told."""
@@ -213,6 +246,9 @@ class _Round:
             return self.pause(wait)
         if ports.wall() + wire.WORST_SECONDS > self.deadline:
             raise OutOfTime
+        plan = self._guarded(plan)
+        if not plan.touched:
+            return self._finish()
         before, told = self.roles, self._told(plan)
         saved = members.save(self.row, roles=rules.saved(before, plan), facts=self.facts, holds=self.asked)
         if saved is None:
@@ -322,7 +358,7 @@ class _Round:
     def _finish(self):
         roles = rules.tidy(self.roles, self.wants)
         due_at = self._due(roles, look_at=self.look_at, checked_at=self.checked_at)
-        self._note("not_in_server" if self.absent and self.wants else "nothing_to_do")
+        self._note("not_in_server" if self.absent and self.wants else brakes.held_back(roles) or "nothing_to_do")
         if self._leaving() and not self.unread and self.look_at is None and all(r.state == rules.ABSENT for r in roles.values()):
             return self._bury(roles)
         if members.finish(self.row, roles=roles, lookups=self.unasked, due_at=due_at, look_at=self.look_at,

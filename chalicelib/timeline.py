@@ -8,6 +8,7 @@ import re
 from chalicelib import problem, profile, view
 from chalicelib.domain import ids
 from chalicelib.domain.offers import Server
+from chalicelib.domain.plan import HELD_BACK
 from chalicelib.domain.subscription import from_facts
 from chalicelib.gateways import processors
 from chalicelib.store import ledger, members, servers
@@ -35,6 +36,9 @@ _CAUSES = {
     "refund.failed": "Stripe told of a refund that failed.",
     "charge.dispute.created": "Stripe told of a dispute.",
     "charge.dispute.closed": "Stripe told that a dispute is over.",
+    "operator:strips_on": "Taking roles away was switched on again.",
+    "operator:grants_on": "Giving roles was switched on again.",
+    "operator:guard_lifted": "The operator has checked that roles end here.",
     "checkout": "PayPal was asked about a purchase.",
     "BILLING.SUBSCRIPTION.ACTIVATED": "PayPal told of an active subscription.",
     "BILLING.SUBSCRIPTION.RE-ACTIVATED": "PayPal told of a subscription that goes on.",
@@ -55,7 +59,7 @@ _OTHERWISE = {"stripe": "Stripe told of a change.", "paypal": "PayPal told of a 
 _ASKED = {"cancel_at_period_end": "to cancel at the end of the period", "cancel_now": "to cancel at once", "undo_cancel": "to undo the cancellation"}
 _BECAME = {"done": "Done, and read back from {}.", "given_up": "Given up: no answer came.", "not_made": "Not made: {} did not take it."}
 _NO_ROLE = {"nothing_to_do": "Nothing had to change in Discord.", "waits": "It waits until Discord can be asked.",
-            "not_in_server": "You are not in this Discord server: your roles wait until you join."}
+            "not_in_server": "You are not in this Discord server: your roles wait until you join.", **{why: view.WHY[why][0] for why in HELD_BACK}}
 _VERBS = {"grant": "Give", "strip": "Take"}
 
 

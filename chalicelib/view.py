@@ -20,6 +20,11 @@ WHY = {
     "no_access": ("The bot cannot reach this server.", "Ask the server's owner to add the bot again."),
     "banned": ("Discord does not answer our bot for now. It is tried again by itself.", ""),
     "bad_token": ("Discord does not accept our bot's credentials. The operator has been told.", ""),
+    "guarded": ("Unusually many roles would end in this server at once, so none of them is taken before somebody has checked. You keep this "
+                "role meanwhile.", ""),
+    "strips_off": ("Taking roles away is switched off for now by the operator. You keep this role meanwhile.", ""),
+    "grants_off": ("Giving roles is switched off for now by the operator. What you have paid for comes by itself once it is on again, and until "
+                   "then nothing of yours is taken for it.", ""),
     "working": ("Your role is being set. It takes a few seconds.", ""),
     "ending": ("Your role is being removed. It takes a few seconds.", ""),
 }

@@ -1,6 +1,7 @@
 """Offers of a server: which roles a price buys, and for how long after a failed payment."""
 from dataclasses import dataclass, field
 
+from chalicelib.domain.brakes import Brakes
 from chalicelib.domain.ids import processor_of
 from chalicelib.domain.subscription import Terms
 
@@ -60,7 +61,8 @@ class Offer:
 class Server:
     """A server's settings: its name, its offers, whose money accounts it may use, its Stripe portal set-up by account.
 
-    `disconnected`: those of its accounts that Stripe does not let us call any more, where the reader asked for it.
+    `disconnected`: those of its accounts that Stripe does not let us call any more, where the reader asked for it. `brakes`: what
+    holds its role changes back, as far as `servers.read` was asked.
     """
     id: str
     name: str
@@ -71,6 +73,7 @@ class Server:
     privacy_url: str = ""
     portal_configurations: dict = field(default_factory=dict)
     disconnected: frozenset = frozenset()
+    brakes: Brakes = Brakes()
 
     def offer(self, offer_id):
         """The offer of that id, or None."""

@@ -14,6 +14,7 @@ GRANT, STRIP = "grant", "strip"
 
 NOT_IN_SERVER = "not_in_server"
 UNAVAILABLE = "discord_unavailable"
+GUARDED, STRIPS_OFF, GRANTS_OFF = HELD_BACK = ("guarded", "strips_off", "grants_off")    # by ourselves (brakes.py), and judged anew each time
 _PATIENT_TRIES = 2      # so often a grant may fail in an outage before strips stop waiting for it: three minutes at most
 LOOK_EVERY = DAY
 LOOK_PAUSE = 4          # seconds between two looks, however often somebody asks
@@ -39,9 +40,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Role:
-    """What we know of one role of one member."""
+    """What we know of one role of one member; `proven`: the processor's own word is why it is to go (brakes.py)."""
     state: str = ABSENT
     block: Block | None = None
+    proven: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def plan(roles, wants, keeps, *, now, forced=False):
 
     def tried(role, verb):
         block = roles[role].block if role in roles else None
-        return (block is None or block.verb != verb or block.next <= now
+        return (block is None or block.verb != verb or block.next <= now or block.why in HELD_BACK
                 or forced and block.forced_from <= now)
 
     grants = tuple(sorted(role for role in set(wants) - held if tried(role, GRANT)))
@@ -151,7 +153,7 @@ def patient(block):
 def force_again(roles, wants, plan):
     """The instant at which a look may try again the wanted roles that were refused too recently for this one, or None."""
     blocks = [known.block for role, known in roles.items() if role in wants and known.state != HELD and role not in plan.grants]
-    return min((block.forced_from for block in blocks if block and block.why != NOT_IN_SERVER), default=None)
+    return min((block.forced_from for block in blocks if block and block.why not in (NOT_IN_SERVER, *HELD_BACK)), default=None)
 
 
 def saved(roles, plan):
@@ -173,7 +175,7 @@ def seen(roles, shown):
             state = MAY
         elif role not in shown and state == HELD:
             state = ABSENT
-        after[role] = Role(state, block)
+        after[role] = Role(state, block, known.proven and state != ABSENT)
     return after
 
 
@@ -204,17 +206,17 @@ def refused(roles, role, verb, why, *, before, now, definite):
     first, most = (_REFUSED_FIRST, _REFUSED_MOST) if definite else (_RETRY_FIRST, _RETRY_MOST)
     block = Block(verb, why, now + min(first * 2 ** min(tries - 1, 12), most), tries, now)
     untouched = before.get(role, Role()).state == ABSENT
-    return roles | {role: Role(ABSENT if verb == GRANT and definite and untouched else MAY, block)}
+    return roles | {role: Role(ABSENT if verb == GRANT and definite and untouched else MAY, block, known.proven and verb == STRIP)}
 
 
 def tidy(roles, wants):
-    """The roles without blocks that no longer matter: a grant that nobody wants any more, a strip of a wanted role."""
+    """The roles without what no longer matters: the block of a grant that nobody wants any more, or of a strip of a wanted role, and its proof."""
     def matters(role, known):
         if known.block is None:
             return False
         return role in wants and known.state != HELD if known.block.verb == GRANT else \
-            role not in wants and known.state == MAY
-    return {role: known if matters(role, known) else Role(known.state) for role, known in roles.items()}
+            role not in wants and known.state != ABSENT
+    return {role: Role(known.state, known.block if matters(role, known) else None, known.proven and role not in wants) for role, known in roles.items()}
 
 
 def due(subscriptions, roles, server, *, clock, holds=(), retries=(), look_at=None, checked_at):

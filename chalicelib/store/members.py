@@ -3,6 +3,7 @@
 Only the holder of the lease writes `roles`, the facts in `subs`, `done` and `checked_at`. A request may come from
 anybody at any time: it adds to `requested`, brings what it has to say, and takes the lease if there is none.
 """
+import itertools
 import zlib
 from dataclasses import asdict, dataclass, field
 
@@ -10,7 +11,7 @@ from pynamodb.exceptions import DoesNotExist, PutError, UpdateError
 from pynamodb.expressions.condition import size
 
 from chalicelib.domain.holds import Hold
-from chalicelib.domain.plan import LOOK_PAUSE, Block, Role
+from chalicelib.domain.plan import ABSENT, LOOK_PAUSE, Block, Role
 from chalicelib.domain.subscription import GIVEN_UP, Subscription, from_facts
 from chalicelib.store.tables import Membership, condition_failed
 
@@ -288,6 +289,18 @@ def shown_in_server(server_id):
             yield roles, item.lease is None and item.requested == item.done
 
 
+def roles_of_server(server_id):
+    """Yield (user, {role id: Role}) of this server's memberships, a hundred at a time; the index lags, the rows are read as they are."""
+    for users in of_server(server_id):
+        for item in Membership.batch_get([(user, server_id) for user in users], attributes_to_get=["user_id", "server_id", "roles"]):
+            yield item.user_id, {role: _role(stored) for role, stored in (item.roles.as_dict() if item.roles else {}).items()}
+
+
+def holders(server_id, *, most):
+    """How many members of this server hold something, as far as its first `most` memberships tell."""
+    return sum(any(known.state != ABSENT for known in roles.values()) for _, roles in itertools.islice(roles_of_server(server_id), most))
+
+
 def push_due(user, server, *, seen, later):
     """The row, due at `seen`, is due at `later` instead, so that the next tick does not send it again; False if it moved."""
     try:    # by the connection, which reads nothing back: a row that cannot be read must not stop the sweep of all others
@@ -336,12 +349,12 @@ def _update(user, server, actions, condition):
 
 
 def _stored(known):
-    return {"state": known.state} | ({"block": asdict(known.block)} if known.block else {})
+    return {"state": known.state} | ({"block": asdict(known.block)} if known.block else {}) | ({"proven": True} if known.proven else {})
 
 
 def _role(stored):
     block = stored.get("block")
-    return Role(stored["state"], Block(**block) if block else None)
+    return Role(stored["state"], Block(**block) if block else None, bool(stored.get("proven")))
 
 
 def _row(item):

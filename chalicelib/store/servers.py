@@ -3,25 +3,30 @@ from dataclasses import replace
 
 from pynamodb.exceptions import UpdateError
 
+from chalicelib.domain.brakes import Brakes
 from chalicelib.domain.closed import EVERYWHERE, Closed
 from chalicelib.domain.ids import OPERATOR
 from chalicelib.domain.offers import from_item
 from chalicelib.store import accounts as store_accounts
 from chalicelib.store.tables import ServerItem, condition_failed
 
-_SETTINGS, _DISCORD, _DIRECTORY = "settings", "discord", "directory"
+_SETTINGS, DISCORD, _DIRECTORY = "settings", "discord", "directory"
 
 
 def read(server_id):
-    """(Server or None, [Closed]): its settings, and what closes its Discord calls; two keys in one consistent read."""
-    keys = [(server_id, _SETTINGS), (server_id, _DISCORD), (EVERYWHERE, _DISCORD)]
-    server, closed = None, []
+    """(Server or None, [Closed]): its settings with what holds its role changes back, and what closes its Discord calls; three keys in one consistent read."""
+    keys = [(server_id, _SETTINGS), (server_id, DISCORD), (EVERYWHERE, DISCORD)]
+    server, closed, off, guard = None, [], set(), {}
     for item in ServerItem.batch_get(keys, consistent_read=True):
         if item.kind == _SETTINGS:
             server = from_item(server_id, item.settings.as_dict())
-        elif item.closed_until is not None:
+            continue
+        off |= item.off or set()
+        if item.server_id == server_id:
+            guard = {"blocked_until": item.blocked_until, "lifted_until": item.lifted_until}
+        if item.closed_until is not None:
             closed.append(Closed(item.server_id, float(item.closed_until), item.why, item.token_mark))
-    return server, closed
+    return server and replace(server, brakes=Brakes(frozenset(off), **guard)), closed
 
 
 def read_many(server_ids, *, accounts=()):
@@ -29,9 +34,9 @@ def read_many(server_ids, *, accounts=()):
 
     `accounts`: the connected accounts of which each Server is to say whether they are disconnected.
     """
-    keys = [(server, kind) for server in server_ids for kind in (_SETTINGS, _DISCORD)]
+    keys = [(server, kind) for server in server_ids for kind in (_SETTINGS, DISCORD)]
     keys += [(store_accounts.ACCOUNT, account) for account in accounts]
-    items = list(ServerItem.batch_get([*keys, (EVERYWHERE, _DISCORD)])) if keys else []
+    items = list(ServerItem.batch_get([*keys, (EVERYWHERE, DISCORD)])) if keys else []
     off = frozenset(i.kind for i in items if i.server_id == store_accounts.ACCOUNT and i.state != store_accounts.CONNECTED)
     closed = [Closed(i.server_id, float(i.closed_until), i.why, i.token_mark) for i in items if i.closed_until is not None]
     settings = {i.server_id: replace(from_item(i.server_id, i.settings.as_dict()), disconnected=off) for i in items if i.kind == _SETTINGS}
@@ -89,7 +94,7 @@ def _conditional(server_id, actions, condition):
 
 def close(scope, *, until, why, token_mark=None):
     """No worker calls Discord for `scope` (a server id, or EVERYWHERE) before `until`; a later closing is never shortened."""
-    item = ServerItem(scope, _DISCORD)
+    item = ServerItem(scope, DISCORD)
     actions = [ServerItem.closed_until.set(until), ServerItem.why.set(why),
                ServerItem.token_mark.set(token_mark) if token_mark else ServerItem.token_mark.remove()]
     try:
@@ -102,7 +107,7 @@ def close(scope, *, until, why, token_mark=None):
 def claim_probe(closed, *, until):
     """The new Closed for exactly one caller, who may try Discord although a ban was seen; None: wait until `until`."""
     try:
-        ServerItem(closed.scope, _DISCORD).update([ServerItem.closed_until.set(until)],
+        ServerItem(closed.scope, DISCORD).update([ServerItem.closed_until.set(until)],
                                                   condition=ServerItem.closed_until == closed.until)
         return replace(closed, until=until)
     except UpdateError as error:
@@ -114,7 +119,7 @@ def claim_probe(closed, *, until):
 def reopen(closed):
     """Discord may be called again for this scope, unless it was closed anew since `closed` was read."""
     try:
-        ServerItem(closed.scope, _DISCORD).update(
+        ServerItem(closed.scope, DISCORD).update(
             [ServerItem.closed_until.remove(), ServerItem.why.remove(), ServerItem.token_mark.remove()],
             condition=ServerItem.closed_until == closed.until)
     except UpdateError as error:

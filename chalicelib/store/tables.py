@@ -85,7 +85,9 @@ class Link(Model):
 
 
 class ServerItem(Model):
-    """A server's settings (kind `settings`), what closes its Discord calls (`discord`), a directory entry, a money account, or what paces and follows its events."""
+    """A server's settings (kind `settings`), what closes its Discord calls or holds its role changes back (`discord`), what the mass-strip guard has counted
+    (`guard`), a directory entry, a money account, or what paces and follows its events.
+    """
 
     Meta = _meta("servers")
     server_id = UnicodeAttribute(hash_key=True)
@@ -99,6 +101,12 @@ class ServerItem(Model):
     closed_until = NumberAttribute(null=True)
     why = UnicodeAttribute(null=True)
     token_mark = UnicodeAttribute(null=True)
+    off = UnicodeSetAttribute(null=True)
+    blocked_until = NumberAttribute(null=True)
+    lifted_until = NumberAttribute(null=True)
+    members = UnicodeSetAttribute(null=True)
+    most = NumberAttribute(null=True)
+    holders = NumberAttribute(null=True)
 
 
 class ParkedIndex(GlobalSecondaryIndex):

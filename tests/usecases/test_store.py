@@ -429,3 +429,28 @@ def test_a_silver_role_is_stored_with_its_block_and_comes_back_the_same(product,
     roles = {SILVER: Role(MAY, Block("strip", "missing_permissions", NOW + 60, 3))}
     row = requested(members)
     assert members.pause(row, roles=roles, facts=[], due_at=NOW).roles == roles == members.read(ADA, SERVER).roles
+
+
+def test_fault_55_of_sixteen_workers_at_once_five_are_counted_and_after_an_hour_five_more(product):
+    from chalicelib.store import brakes
+    now, asked = int(product.time.at), []
+
+    def count(number, now=now):
+        return brakes.count(SERVER, f"member-{number}", now=now, holders=lambda: asked.append(1) or 12)
+
+    until = at_once(16, count)
+    assert until.count(None) == 5 and set(until) == {None, now + 3_600} and asked
+    assert count(until.index(None)) is None, "who is counted may try again"
+    later = now + 3_600
+    assert [count(number, later) for number in range(6)] == [None] * 5 + [later + 3_600]
+
+
+def test_fault_55_who_holds_something_is_counted_of_one_server_and_no_further_than_asked(product):
+    from chalicelib.store import members
+    from chalicelib.store.tables import Membership
+    for number in range(120):
+        roles = {GOLD: {"state": ("held", "may", "absent")[number % 3]}, SILVER: {"state": "absent"}}
+        Membership(f"97000000000000{number:04}", SERVER if number < 111 else OTHER_SERVER, requested=1, done=1, roles=roles, subs={}, checked_at=1).save()
+    assert members.holders(SERVER, most=10_000) == 74 and members.holders(OTHER_SERVER, most=10_000) == 6
+    assert members.holders(SERVER, most=30) <= 30
+    assert {user: roles[GOLD].state for user, roles in members.roles_of_server(OTHER_SERVER)}["970000000000000119"] == "absent"
