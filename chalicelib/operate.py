@@ -38,6 +38,14 @@ def _parser():
     made.add_argument("--dry-run", action="store_true", help="only check")
     made.set_defaults(act=_connect)
     commands.add_parser("accounts", help="every account that was ever connected here").set_defaults(act=_accounts)
+    asked = commands.add_parser("explain", help="why a member has a role or has it not, and what exactly mends it")
+    asked.add_argument("server", metavar="SERVER", help="the Discord server's id")
+    asked.add_argument("user", metavar="USER", help="the member's Discord id")
+    asked.set_defaults(act=_explain)
+    counted = commands.add_parser("drift", help="how many members show each role, and how many of them have it from here")
+    counted.add_argument("server", metavar="SERVER", help="the Discord server's id")
+    counted.set_defaults(act=_drift)
+    _dead_letters(commands.add_parser("dlq", help="messages that failed until they were put aside").add_subparsers(required=True, metavar="WHAT"))
     rows = commands.add_parser("parked", help="events that cannot be used yet").add_subparsers(required=True, metavar="WHAT")
     listed = rows.add_parser("list", help="what is parked")
     listed.add_argument("--account", help="of this account only: operator, acct_… or a merchant id")
@@ -47,33 +55,7 @@ def _parser():
     freed.add_argument("--account", help="of this account: operator (the default with ID) or acct_…")
     freed.add_argument("--dry-run", action="store_true", help="only say what would be released")
     freed.set_defaults(act=_release)
-    asked = commands.add_parser("explain", help="why a member has a role or has it not, and what exactly mends it")
-    asked.add_argument("server", metavar="SERVER", help="the Discord server's id")
-    asked.add_argument("user", metavar="USER", help="the member's Discord id")
-    asked.set_defaults(act=_explain)
-    counted = commands.add_parser("drift", help="how many members show each role, and how many of them have it from here")
-    counted.add_argument("server", metavar="SERVER", help="the Discord server's id")
-    counted.set_defaults(act=_drift)
-    _dead_letters(commands.add_parser("dlq", help="messages that failed until they were put aside").add_subparsers(required=True, metavar="WHAT"))
     return parser
-
-
-def _dead_letters(whats):
-    counted = whats.add_parser("list", help="how many there are, and how many messages wait")
-    counted.add_argument("queue", nargs="?", metavar="QUEUE", choices=QUEUES, help=f"one of {', '.join(QUEUES)}; all unless said")
-    counted.set_defaults(act=_depths)
-    for name, act, text in (("show", _show, "what each of them says"), ("redrive", _redrive, "put them into their queue again, whose worker judges them anew"),
-                            ("discard", _discard, "throw them away; an audit row keeps what each said")):
-        made = whats.add_parser(name, help=text)
-        made.add_argument("queue", metavar="QUEUE", choices=QUEUES, help=f"one of {', '.join(QUEUES)}")
-        made.add_argument("id", nargs="?", metavar="ID", help="only this one, as `dlq show` names it")
-        made.set_defaults(act=act)
-        if name != "show":
-            made.add_argument("--dry-run", action="store_true", help="only count them")
-        if name == "redrive":
-            made.add_argument("--rate", type=int, default=5, help=f"messages a second, 1 to {dead_letters.MOST_A_SECOND}; 5 unless said")
-        if name == "discard":
-            made.add_argument("--all", action="store_true", help="all of them, where no ID is said")
 
 
 def _connect(asked):
@@ -122,6 +104,24 @@ def _drift(asked):
     if found is None:
         _say(problem.try_later("Discord").body())
     return 1 if found is None else 0
+
+
+def _dead_letters(whats):
+    counted = whats.add_parser("list", help="how many there are, and how many messages wait")
+    counted.add_argument("queue", nargs="?", metavar="QUEUE", choices=QUEUES, help=f"one of {', '.join(QUEUES)}; all unless said")
+    counted.set_defaults(act=_depths)
+    for name, act, text in (("show", _show, "what each of them says"), ("redrive", _redrive, "put them into their queue again, whose worker judges them anew"),
+                            ("discard", _discard, "throw them away; an audit row keeps what each said")):
+        made = whats.add_parser(name, help=text)
+        made.add_argument("queue", metavar="QUEUE", choices=QUEUES, help=f"one of {', '.join(QUEUES)}")
+        made.add_argument("id", nargs="?", metavar="ID", help="only this one, as `dlq show` names it")
+        made.set_defaults(act=act)
+        if name != "show":
+            made.add_argument("--dry-run", action="store_true", help="only count them")
+        if name == "redrive":
+            made.add_argument("--rate", type=int, default=5, help=f"messages a second, 1 to {dead_letters.MOST_A_SECOND}; 5 unless said")
+        if name == "discard":
+            made.add_argument("--all", action="store_true", help="all of them, where no ID is said")
 
 
 def _depths(asked):

@@ -276,18 +276,6 @@ def of_server(server_id, *, page=100):
         more = cursor is not None
 
 
-def shown_in_server(server_id):
-    """Yield ({role id: state}, settled) of each membership of this server; not settled: somebody is at work on it, or is to be.
-
-    A hundred at a time; which there are the index tells, which lags, and each is read as it is, eventually consistent: for counting only.
-    """
-    for users in of_server(server_id):
-        wanted = ["user_id", "server_id", "roles", "requested", "done", "lease"]
-        for item in Membership.batch_get([(user, server_id) for user in users], attributes_to_get=wanted):
-            roles = {role: stored["state"] for role, stored in (item.roles.as_dict() if item.roles else {}).items()}
-            yield roles, item.lease is None and item.requested == item.done
-
-
 def push_due(user, server, *, seen, later):
     """The row, due at `seen`, is due at `later` instead, so that the next tick does not send it again; False if it moved."""
     try:    # by the connection, which reads nothing back: a row that cannot be read must not stop the sweep of all others
@@ -298,6 +286,18 @@ def push_due(user, server, *, seen, later):
             return False
         raise
     return True
+
+
+def shown_in_server(server_id):
+    """Yield ({role id: state}, settled) of each membership of this server; not settled: somebody is at work on it, or is to be.
+
+    A hundred at a time; which there are the index tells, which lags, and each is read as it is, eventually consistent: for counting only.
+    """
+    for users in of_server(server_id):
+        wanted = ["user_id", "server_id", "roles", "requested", "done", "lease"]
+        for item in Membership.batch_get([(user, server_id) for user in users], attributes_to_get=wanted):
+            roles = {role: stored["state"] for role, stored in (item.roles.as_dict() if item.roles else {}).items()}
+            yield roles, item.lease is None and item.requested == item.done
 
 
 def _ours(row):
