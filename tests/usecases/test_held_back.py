@@ -466,6 +466,9 @@ def test_what_is_set_for_a_server_and_what_is_set_everywhere_are_read_together(p
     servers.close(EVERYWHERE, until=11, why="banned")
     read, closed = servers.read(SERVER)
     assert read.brakes == Brakes(frozenset({"strips", "grants"}), 7, 9) and [one.scope for one in closed] == [EVERYWHERE]
+    product.furnish(OTHER_SERVER)
+    brakes.trip(EVERYWHERE, until=99)
+    assert servers.read(OTHER_SERVER)[0].brakes == Brakes(frozenset({"grants"})), "the guard is one server's own"
     assert not brakes.trip(SERVER, until=7) and not brakes.trip(SERVER, until=6), "an earlier end shortens nothing"
     brakes.switch(EVERYWHERE, "grants", off=False)
     assert servers.read(SERVER)[0].brakes.off == {"strips"} and len(servers.read(SERVER)[1]) == 1
