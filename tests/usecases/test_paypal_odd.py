@@ -373,4 +373,4 @@ def test_a_row_does_not_grow_over_three_years_of_renewals_with_failures_refunds_
     assert max(sizes) < small + 600 and max(sizes) < 2_048
     keys = [key[0] for key in product.aws.tables.tables["rolekeep-local-links"].items]
     sales = sum(sale["billing_agreement_id"] == name for sale in paypal.account.world.all("sale"))
-    assert len(keys) == sales + 2, "one link a payment, one of the subscription, one intent"
+    assert len(keys) == sales + 3, "one link a payment, one of the subscription, one intent, the approval that was waited for"
